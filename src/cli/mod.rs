@@ -1,0 +1,68 @@
+//! What an operator types.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::clock::Clock;
+use crate::config::RawCa;
+use crate::config::RawLog;
+use crate::config::check_environment;
+use crate::roles;
+use crate::telemetry;
+
+/// A workload certificate authority and SDS secret service.
+///
+/// A Kubernetes service-account token becomes a SPIFFE certificate, the certificate reaches Envoy over SDS, and both are
+/// renewed while traffic flows.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(flatten)]
+    log: RawLog,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve certificates: Istio's CA API for CSRs that a service-account token vouches for
+    ///
+    /// Example, with a self-signed root and the API server of the current kubeconfig:
+    ///
+    ///   burgrave ca --state-dir /var/lib/burgrave --trust-domain cluster.local
+    #[command(verbatim_doc_comment)]
+    Ca(Box<RawCa>),
+}
+
+/// Runs the command line of this process.
+///
+/// # Errors
+/// Whatever the role or command says; its display is a whole sentence.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    let root = Arguments::command();
+    check_environment(names.iter().map(String::as_str), &known_variables(&root))?;
+    telemetry::init_log(arguments.log.log_format.into(), &arguments.log.log_level)?;
+    // One provider for everything that does not name its own; it is installed only here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Ca(raw) => {
+                let stop = roles::on_signal()?;
+                roles::ca::Ca::start(raw.resolve()?, Clock::system()).await?.serve(stop).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    })
+}
+
+/// Every environment variable that some command reads.
+fn known_variables(command: &clap::Command) -> Vec<&str> {
+    let own = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
+    own.chain(command.get_subcommands().flat_map(known_variables)).collect()
+}

@@ -1,0 +1,21 @@
+//! Names of settings meet the flows' own types here, and nowhere else.
+//!
+//! Two stages: a raw struct, whose every field is optional, is filled from flags, environment and file; then it
+//! becomes the facts that a role is built from, or a sentence that names the setting and the next step.
+//! Flags win over the environment, the environment over the file, the file over the defaults.
+
+mod ca;
+mod duration;
+mod environment;
+mod layers;
+mod log;
+
+pub use ca::AttestBy;
+pub use ca::Authority;
+pub use ca::CaConfig;
+pub use ca::RawCa;
+pub use duration::HumanDuration;
+pub use environment::UnknownVariable;
+pub use environment::check_environment;
+pub use layers::ConfigError;
+pub use log::RawLog;

@@ -1,0 +1,26 @@
+//! The generated messages and services, under short names; nothing is added to them.
+
+/// `istio.v1.auth`: the certificate service of Istio's agents.
+pub mod istio {
+    #![allow(missing_docs, clippy::all, reason = "generated from proto/istio/v1/auth/ca.proto")]
+    tonic::include_proto!("istio.v1.auth");
+}
+
+/// Envoy's discovery messages and its secret discovery service.
+pub mod envoy {
+    pub use envoy_types::pb::envoy::config::core::v3::DataSource;
+    pub use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+    pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
+    pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+    pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::TlsCertificate;
+    pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type as SecretType;
+    pub use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+    pub use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
+    pub use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
+    pub use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+    pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
+    pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
+    pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
+    pub use envoy_types::pb::google::protobuf::Any;
+    pub use envoy_types::pb::google::rpc::Status;
+}

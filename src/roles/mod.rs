@@ -1,0 +1,6 @@
+//! The processes: each builds its parts, connects them, waits, and drains.
+
+pub mod ca;
+mod shutdown;
+
+pub use shutdown::on_signal;

@@ -1,0 +1,40 @@
+//! A server certificate that can be swapped while connections come in.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use rustls::ServerConfig;
+use rustls::server::ClientHello;
+use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
+
+/// The certificate that new connections get. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct HotCertificate(Arc<ArcSwapOption<CertifiedKey>>);
+
+impl HotCertificate {
+    /// Gives `certificate` to every handshake that begins from now on.
+    pub fn swap(&self, certificate: CertifiedKey) {
+        self.0.store(Some(Arc::new(certificate)));
+    }
+
+    /// A server of TLS 1.3 and 1.2 for HTTP/2 that shows this certificate and asks for none.
+    ///
+    /// # Errors
+    /// If rustls does not take the combination, which does not happen with ring.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(self.clone()));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+impl ResolvesServerCert for HotCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+}

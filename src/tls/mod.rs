@@ -1,0 +1,9 @@
+//! TLS ends of our own: a listener whose certificate can be swapped, and a peer that is known by its SPIFFE ID.
+
+mod acceptor;
+mod hot;
+mod peer;
+
+pub use acceptor::incoming;
+pub use hot::HotCertificate;
+pub use peer::spiffe_client;
