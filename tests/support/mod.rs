@@ -138,11 +138,11 @@ pub fn random_hex(count: usize) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reports a measurement. `cargo test` hides what a passing test prints, so it goes to the file `BURGRAVE_FIGURES` too.
+/// Reports a measurement. `cargo test` hides what a passing test prints, so it goes to the file `FIGURES_FILE` too.
 pub fn figure(name: &str, value: impl Display, unit: &str) {
     let line = format!("figure {name} {value} {unit}\n");
     print!("{line}");
-    if let Some(path) = std::env::var_os("BURGRAVE_FIGURES") {
+    if let Some(path) = std::env::var_os("FIGURES_FILE") {
         // One write in append mode, so that parallel tests do not mix their lines.
         let written = std::fs::OpenOptions::new()
             .append(true)

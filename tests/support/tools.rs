@@ -79,7 +79,7 @@ fn cache() -> Option<PathBuf> {
             .filter(|value| !value.is_empty())
             .map(PathBuf::from)
     };
-    set("BURGRAVE_TEST_CACHE")
+    set("TEST_PARTS_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("burgrave")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/burgrave")))
 }
