@@ -1,5 +1,6 @@
 //! wip
 pub mod admin;
+pub mod agent;
 pub mod attest;
 pub mod authority;
 pub mod cli;
@@ -10,6 +11,7 @@ pub mod issuance;
 pub mod k8s;
 pub mod proto;
 pub mod roles;
+pub mod sds;
 pub mod signer;
 pub mod telemetry;
 pub mod tls;

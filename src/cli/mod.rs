@@ -7,6 +7,7 @@ use clap::Parser;
 use clap::Subcommand;
 
 use crate::clock::Clock;
+use crate::config::RawAgent;
 use crate::config::RawCa;
 use crate::config::RawLog;
 use crate::config::check_environment;
@@ -35,6 +36,13 @@ enum Command {
     ///   burgrave ca --state-dir /var/lib/burgrave --trust-domain cluster.local
     #[command(verbatim_doc_comment)]
     Ca(Box<RawCa>),
+    /// Serve secrets to the proxies beside it: make keys, have them certified, renew them, push them over SDS
+    ///
+    /// SIGHUP asks for a new certificate now. Example:
+    ///
+    ///   burgrave agent --ca-address https://burgrave-ca.mesh.svc:15012 --socket /var/run/burgrave/sds
+    #[command(verbatim_doc_comment)]
+    Agent(Box<RawAgent>),
 }
 
 /// Runs the command line of this process.
@@ -55,6 +63,13 @@ pub fn run() -> anyhow::Result<ExitCode> {
             Command::Ca(raw) => {
                 let stop = roles::on_signal()?;
                 roles::ca::Ca::start(raw.resolve()?, Clock::system()).await?.serve(stop).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Agent(raw) => {
+                let stop = roles::on_signal()?;
+                let agent = roles::agent::Agent::start(raw.resolve()?, Clock::system()).await?;
+                roles::renew_on_hangup(agent.renew())?;
+                agent.serve(stop).await?;
                 Ok(ExitCode::SUCCESS)
             }
         }

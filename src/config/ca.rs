@@ -48,6 +48,10 @@ pub struct RawCa {
     #[arg(long, env = "BURGRAVE_ROOT_LIFETIME", value_name = "DURATION", help_heading = "Root")]
     pub root_lifetime: Option<HumanDuration>,
 
+    /// File to write the trusted roots to at start, as PEM: what clients need to know this CA by
+    #[arg(long, env = "BURGRAVE_BUNDLE_FILE", value_name = "FILE", help_heading = "Root")]
+    pub bundle_file: Option<PathBuf>,
+
     /// Life of a leaf whose request asks for none [default: 24h]
     #[arg(long, env = "BURGRAVE_LEAF_LIFETIME", value_name = "DURATION", help_heading = "Leaves")]
     pub leaf_lifetime: Option<HumanDuration>,
@@ -96,6 +100,8 @@ pub struct CaConfig {
     pub serving_names: ServingNames,
     /// Where the signing root comes from.
     pub authority: Authority,
+    /// File to write the trusted roots to.
+    pub bundle_file: Option<PathBuf>,
     /// Times of leaves.
     pub profile: Profile,
     /// Audiences that tokens must be for.
@@ -167,6 +173,7 @@ impl RawCa {
             admin_listen: raw.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15014))),
             serving_names: ServingNames::of(names.iter().map(String::as_str)),
             authority: authority(raw.state_dir, raw.ca_dir, raw.root_lifetime)?,
+            bundle_file: raw.bundle_file,
             profile,
             audiences: audiences(raw.token_audiences)?,
             attest_by: attest_by(raw.kubeconfig, raw.token_jwks, raw.token_issuer)?,

@@ -4,12 +4,15 @@
 //! becomes the facts that a role is built from, or a sentence that names the setting and the next step.
 //! Flags win over the environment, the environment over the file, the file over the defaults.
 
+mod agent;
 mod ca;
 mod duration;
 mod environment;
 mod layers;
 mod log;
 
+pub use agent::AgentConfig;
+pub use agent::RawAgent;
 pub use ca::AttestBy;
 pub use ca::Authority;
 pub use ca::CaConfig;

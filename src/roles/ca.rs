@@ -1,6 +1,7 @@
 //! `burgrave ca`: the certificate service, its own certificate, and its admin pages.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -68,6 +69,14 @@ pub enum CaError {
     /// A rule is missing.
     #[error(transparent)]
     Denied(#[from] k8s::Denied),
+    /// The roots cannot be written.
+    #[error("bundle file `{path}`: {source}")]
+    BundleFile {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
     /// The key set cannot be read.
     #[error("key set `{path}`: {source}")]
     KeySetFile {
@@ -136,6 +145,9 @@ impl Ca {
             expires_at = %issuer.not_after(),
             "the authority is loaded"
         );
+        if let Some(path) = &config.bundle_file {
+            write_bundle(path, &issuer.bundle().to_pem())?;
+        }
         let complaint = Complaint::default();
         let mut background = JoinSet::new();
         let attestor = attestor(&config, &clock, &complaint, &mut background).await?;
@@ -226,6 +238,14 @@ impl Ca {
             }
         }
     }
+}
+
+/// Writes beside the file and moves it into place, so that no reader finds half of it.
+fn write_bundle(path: &Path, pem: &str) -> Result<(), CaError> {
+    let aside = path.with_extension(format!("{}.new", std::process::id()));
+    std::fs::write(&aside, pem)
+        .and_then(|()| std::fs::rename(&aside, path))
+        .map_err(|source| CaError::BundleFile { path: path.to_owned(), source })
 }
 
 async fn attestor(

@@ -1,6 +1,8 @@
 //! The processes: each builds its parts, connects them, waits, and drains.
 
+pub mod agent;
 pub mod ca;
-mod shutdown;
+mod signals;
 
-pub use shutdown::on_signal;
+pub use signals::on_signal;
+pub use signals::renew_on_hangup;

@@ -1,9 +1,11 @@
-//! When to stop: at SIGTERM or SIGINT.
+//! What signals mean: SIGTERM and SIGINT to stop, SIGHUP to renew.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// A token that is cancelled at the first SIGTERM or SIGINT.
@@ -23,4 +25,18 @@ pub fn on_signal() -> io::Result<CancellationToken> {
         heard.cancel();
     });
     Ok(stop)
+}
+
+/// Tells `renew` at each SIGHUP.
+///
+/// # Errors
+/// If the operating system does not let us hear signals.
+pub fn renew_on_hangup(renew: Arc<Notify>) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            renew.notify_one();
+        }
+    });
+    Ok(())
 }

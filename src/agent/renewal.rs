@@ -1,0 +1,147 @@
+//! Keeps one workload's certificate fresh: does what `schedule` says, and publishes what came of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::SecureRandom;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::ca_client::CaClient;
+use crate::agent::ca_client::CaClientError;
+use crate::agent::metrics::AgentMetrics;
+use crate::agent::schedule::Schedule;
+use crate::clock::Clock;
+use crate::sds::Identity;
+use crate::sds::Secrets;
+use crate::sds::Subscribers;
+use crate::sds::Trust;
+use crate::sds::UnfitSecret;
+use crate::sds::names;
+use crate::x509::PrivateKey;
+use crate::x509::key::InvalidKey;
+
+/// How long a new leaf waits for all proxies to have the new roots. A proxy that is stuck must not keep the others from
+/// a fresh certificate.
+const ROOTS_FIRST: Duration = Duration::from_secs(5);
+
+/// Why a renewal failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewalError {
+    /// The key could not be made.
+    #[error(transparent)]
+    Key(#[from] InvalidKey),
+    /// The CA gave nothing.
+    #[error(transparent)]
+    Ca(#[from] CaClientError),
+    /// What it gave must not be served.
+    #[error("the CA's answer is not served: {0}")]
+    Unfit(#[from] UnfitSecret),
+}
+
+/// The one task that owns a workload's secrets.
+#[derive(Debug)]
+pub struct Renewal {
+    /// Asks the CA.
+    pub ca: CaClient,
+    /// Where secrets are published.
+    pub secrets: watch::Sender<Arc<Secrets>>,
+    /// Who uses them.
+    pub subscribers: Subscribers,
+    /// Tells the time.
+    pub clock: Clock,
+    /// What is counted.
+    pub metrics: AgentMetrics,
+    /// Somebody wants a new certificate now.
+    pub now: Arc<Notify>,
+}
+
+impl Renewal {
+    /// Renews until `stop` is cancelled. The old certificate is served until there is a better one.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut schedule = Schedule::default();
+        loop {
+            let renewed = tokio::select! {
+                () = stop.cancelled() => return,
+                renewed = self.renew() => renewed,
+            };
+            let now = self.clock.now();
+            let due = match renewed {
+                Ok(identity) => {
+                    let until = identity.chain().leaf().facts().not_after;
+                    let (next, due) = schedule.renewed(now, until, draw());
+                    schedule = next;
+                    self.metrics.renewed();
+                    tracing::info!(
+                        spiffe_id = %identity.spiffe_id(),
+                        serial = %identity.chain().leaf().facts().serial,
+                        version = %identity.version(),
+                        expires_at = %until,
+                        renew_at = %due.at,
+                        "the workload has a new certificate"
+                    );
+                    due
+                }
+                Err(error) => {
+                    let (next, due) = schedule.failed(now, draw());
+                    schedule = next;
+                    self.metrics.failed(due.is_last_chance);
+                    let attempt = schedule.failures();
+                    match due.is_last_chance {
+                        true => {
+                            tracing::error!(%error, attempt, retry_at = %due.at, "the certificate is about to expire and cannot be renewed")
+                        }
+                        false => {
+                            tracing::warn!(%error, attempt, retry_at = %due.at, "no new certificate; the old one, if any, stays in use")
+                        }
+                    }
+                    due
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.clock.sleep_until(due.at) => {}
+                () = self.now.notified() => tracing::info!("a new certificate is asked for"),
+            }
+        }
+    }
+
+    /// New key, CSR, chain, verified secret, published: roots first.
+    async fn renew(&self) -> Result<Identity, RenewalError> {
+        let key = PrivateKey::generate()?;
+        let answer = self.ca.sign(key.csr_pem()?).await?;
+        let now = self.clock.now();
+        let trust = Trust::new(answer.bundle, now)?;
+        let identity = Identity::new(answer.chain, key, &trust, now)?;
+        self.publish(trust, identity.clone()).await;
+        Ok(identity)
+    }
+
+    async fn publish(&self, trust: Trust, identity: Identity) {
+        let is_new = self.secrets.borrow().trust.as_ref() != Some(&trust);
+        if is_new {
+            let version = trust.version().clone();
+            tracing::info!(%version, "the roots are new");
+            self.secrets.send_modify(|secrets| {
+                *secrets = Arc::new(Secrets { trust: Some(trust.clone()), ..Secrets::clone(secrets) });
+            });
+            // Peers of this workload's proxies get the new leaf only when the proxies know the root of their answers.
+            let answered = self.subscribers.have_answered(names::TRUST, &version);
+            if tokio::time::timeout(ROOTS_FIRST, answered).await.is_err() {
+                tracing::error!(%version, "not every proxy has answered the new roots; the new certificate is pushed all the same");
+            }
+        }
+        self.secrets.send_replace(Arc::new(Secrets { trust: Some(trust), identity: Some(identity) }));
+    }
+}
+
+/// A random number from 0 up to but not including 1.
+fn draw() -> f64 {
+    let mut octets = [0; 4];
+    // Without randomness nothing will be issued either; the middle is as good as any.
+    match ring::rand::SystemRandom::new().fill(&mut octets) {
+        Ok(()) => f64::from(u32::from_be_bytes(octets)) / (f64::from(u32::MAX) + 1.0),
+        Err(_) => 0.5,
+    }
+}

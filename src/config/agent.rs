@@ -1,0 +1,152 @@
+//! Settings of `burgrave agent`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+use tonic::transport::Endpoint;
+
+use crate::config::duration::HumanDuration;
+use crate::config::layers::ConfigError;
+use crate::config::layers::over_file;
+
+/// Settings of the agent as they are given; each may come from a flag, the environment or the file.
+#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawAgent {
+    /// YAML file with any of these settings, named as the flags are
+    #[arg(long, env = "BURGRAVE_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Address of the CA, as https://HOST:PORT
+    #[arg(long, env = "BURGRAVE_CA_ADDRESS", value_name = "URL", help_heading = "CA")]
+    pub ca_address: Option<String>,
+    /// File with the root that the CA's own certificate leads to; read anew for each request
+    /// [default: /var/run/secrets/istio/root-cert.pem]
+    #[arg(long, env = "BURGRAVE_CA_ROOT_FILE", value_name = "FILE", help_heading = "CA")]
+    pub ca_root_file: Option<PathBuf>,
+    /// Name that the CA's own certificate must carry [default: the host of --ca-address]
+    #[arg(long, env = "BURGRAVE_CA_SERVER_NAME", value_name = "NAME", help_heading = "CA")]
+    pub ca_server_name: Option<String>,
+    /// File with the service-account token; read anew for each request [default: /var/run/secrets/tokens/istio-token]
+    #[arg(long, env = "BURGRAVE_TOKEN_FILE", value_name = "FILE", help_heading = "CA")]
+    pub token_file: Option<PathBuf>,
+    /// Life to ask for [default: 24h]
+    #[arg(long, env = "BURGRAVE_LEAF_LIFETIME", value_name = "DURATION", help_heading = "CA")]
+    pub leaf_lifetime: Option<HumanDuration>,
+
+    /// Unix socket that proxies get their secrets from, under the names `default` and `ROOTCA`
+    /// [default: /var/run/secrets/workload-spiffe-uds/socket]
+    #[arg(long, env = "BURGRAVE_SOCKET", value_name = "PATH", help_heading = "Secrets")]
+    pub socket: Option<PathBuf>,
+    /// Who may connect to the socket: 0600 our own user, 0660 our group too [default: 0600]
+    #[arg(long, env = "BURGRAVE_SOCKET_MODE", value_name = "MODE", help_heading = "Secrets")]
+    pub socket_mode: Option<String>,
+
+    /// Address of /healthz, /readyz and /metrics (plain HTTP) [default: 127.0.0.1:15020]
+    #[arg(long, env = "BURGRAVE_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
+}
+
+/// Facts that the agent is built from.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Address of the CA.
+    pub ca: Endpoint,
+    /// File with the CA's root.
+    pub ca_root_file: PathBuf,
+    /// Name of the CA, if it is not the address's host.
+    pub ca_server_name: Option<String>,
+    /// File with the token.
+    pub token_file: PathBuf,
+    /// Life to ask for.
+    pub leaf_lifetime: Duration,
+    /// Socket for proxies.
+    pub socket: PathBuf,
+    /// Its permission bits.
+    pub socket_mode: u32,
+    /// Address of health, readiness and metrics.
+    pub admin_listen: SocketAddr,
+}
+
+impl RawAgent {
+    /// The facts, with the file and the defaults filled in.
+    ///
+    /// # Errors
+    /// If a setting is missing, invalid or unknown.
+    pub fn resolve(self) -> Result<AgentConfig, ConfigError> {
+        let file = self.config.clone();
+        let raw = over_file(self, file.as_deref())?;
+        let path = |given: Option<PathBuf>, default: &str| given.unwrap_or_else(|| PathBuf::from(default));
+        Ok(AgentConfig {
+            ca: endpoint(raw.ca_address)?,
+            ca_root_file: path(raw.ca_root_file, "/var/run/secrets/istio/root-cert.pem"),
+            ca_server_name: raw.ca_server_name,
+            token_file: path(raw.token_file, "/var/run/secrets/tokens/istio-token"),
+            leaf_lifetime: raw.leaf_lifetime.unwrap_or(HumanDuration::hours(24)).0,
+            socket: path(raw.socket, "/var/run/secrets/workload-spiffe-uds/socket"),
+            socket_mode: socket_mode(raw.socket_mode.as_deref())?,
+            admin_listen: raw.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15020))),
+        })
+    }
+}
+
+fn endpoint(given: Option<String>) -> Result<Endpoint, ConfigError> {
+    const SETTING: &str = "ca-address";
+    let address = given.ok_or(ConfigError::Missing {
+        setting: SETTING,
+        hint: "give the CA's address, such as https://burgrave-ca.mesh.svc:15012",
+    })?;
+    let invalid = |what: String| ConfigError::Invalid { setting: SETTING, what };
+    if !address.starts_with("https://") {
+        // The token would go out in clear.
+        return Err(invalid(format!("`{address}` does not begin with https://")));
+    }
+    let endpoint = Endpoint::from_shared(address.clone())
+        .map_err(|error| invalid(format!("`{address}` is not an address: {error}")))?;
+    Ok(endpoint.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true))
+}
+
+fn socket_mode(given: Option<&str>) -> Result<u32, ConfigError> {
+    match given.map(|text| u32::from_str_radix(text, 8)) {
+        None => Ok(0o600),
+        Some(Ok(mode @ (0o600 | 0o660))) => Ok(mode),
+        Some(_) => Err(ConfigError::Invalid {
+            setting: "socket-mode",
+            what: "the socket hands out private keys: its mode is 0600 or 0660".to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_ca() -> RawAgent {
+        RawAgent { ca_address: Some("https://ca:15012".to_owned()), ..RawAgent::default() }
+    }
+
+    #[test]
+    fn the_address_of_the_ca_is_all_that_must_be_set() {
+        let config = with_ca().resolve().unwrap();
+        assert_eq!(config.socket_mode, 0o600);
+        assert_eq!(config.leaf_lifetime, Duration::from_secs(86_400));
+    }
+
+    #[test]
+    fn a_clear_address_and_an_open_socket_are_refused() {
+        for (raw, said) in [
+            (RawAgent::default(), "`--ca-address` is not set"),
+            (RawAgent { ca_address: Some("http://ca".into()), ..with_ca() }, "does not begin with https://"),
+            (RawAgent { ca_address: Some("https://".into()), ..with_ca() }, "is not an address"),
+            (RawAgent { socket_mode: Some("0666".into()), ..with_ca() }, "0600 or 0660"),
+            (RawAgent { socket_mode: Some("rw".into()), ..with_ca() }, "0600 or 0660"),
+        ] {
+            let refused = raw.resolve().unwrap_err().to_string();
+            assert!(refused.contains(said), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `burgrave agent`: renewal, the secret service on its socket, and its admin pages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::net::UnixListener;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::admin;
+use crate::admin::Admin;
+use crate::agent;
+use crate::agent::AgentMetrics;
+use crate::agent::CaClient;
+use crate::agent::Renewal;
+use crate::clock::Clock;
+use crate::config::AgentConfig;
+use crate::sds::SdsMetrics;
+use crate::sds::SecretService;
+use crate::sds::Secrets;
+use crate::sds::Subscribers;
+use crate::sds::names;
+use crate::telemetry::Expiries;
+use crate::telemetry::Expiring;
+use crate::telemetry::Held;
+
+/// How long streams may take to end after SIGTERM; each gets its last word at once.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Why the agent did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The socket cannot be used.
+    #[error(transparent)]
+    Socket(#[from] agent::SocketError),
+    /// An address is taken.
+    #[error(transparent)]
+    Bind(#[from] admin::BindError),
+    /// A listener failed while serving.
+    #[error("the listener failed: {0}")]
+    Listener(#[from] std::io::Error),
+    /// The gRPC server failed.
+    #[error("the secret service failed: {0}")]
+    Server(#[from] tonic::transport::Error),
+}
+
+/// An agent that listens, and works once [`Agent::serve`] is called.
+#[derive(Debug)]
+pub struct Agent {
+    config: AgentConfig,
+    clock: Clock,
+    secrets: watch::Sender<Arc<Secrets>>,
+    subscribers: Subscribers,
+    renew: Arc<Notify>,
+    socket: UnixListener,
+    pages: TcpListener,
+}
+
+impl Agent {
+    /// Binds the socket and the admin address.
+    ///
+    /// # Errors
+    /// If one of them cannot be bound.
+    pub async fn start(config: AgentConfig, clock: Clock) -> Result<Self, AgentError> {
+        let socket = agent::bind_socket(&config.socket, config.socket_mode).await?;
+        let pages = admin::bind(config.admin_listen, "--admin-listen").await?;
+        Ok(Self {
+            config,
+            clock,
+            secrets: watch::Sender::new(Arc::default()),
+            subscribers: Subscribers::default(),
+            renew: Arc::new(Notify::new()),
+            socket,
+            pages,
+        })
+    }
+
+    /// What the agent holds, as it changes.
+    pub fn secrets(&self) -> watch::Receiver<Arc<Secrets>> {
+        self.secrets.subscribe()
+    }
+
+    /// The proxies that are connected.
+    pub fn subscribers(&self) -> Subscribers {
+        self.subscribers.clone()
+    }
+
+    /// Tells the agent to renew now.
+    pub fn renew(&self) -> Arc<Notify> {
+        self.renew.clone()
+    }
+
+    /// Renews and serves until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// If a server fails.
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), AgentError> {
+        let mut registry = Registry::default();
+        let held = {
+            let secrets = self.secrets.subscribe();
+            move || held(&secrets.borrow())
+        };
+        registry.register_collector(Box::new(Expiries::new(held, self.clock.clone())));
+        let (metrics, sds_metrics) = (AgentMetrics::new(&mut registry), SdsMetrics::new(&mut registry));
+        let ready = {
+            let (secrets, clock) = (self.secrets.subscribe(), self.clock.clone());
+            move || ready(&secrets.borrow(), &clock)
+        };
+        tracing::info!(
+            socket = %self.config.socket.display(),
+            admin_address = %self.pages.local_addr()?,
+            ca = %self.config.ca.uri(),
+            "the agent serves"
+        );
+        let sds =
+            SecretService::new(self.secrets.subscribe(), self.subscribers.clone(), sds_metrics, stop.clone());
+        let renewal = Renewal {
+            ca: CaClient::new(
+                self.config.ca.clone(),
+                self.config.ca_server_name.clone(),
+                self.config.ca_root_file.clone(),
+                self.config.token_file.clone(),
+                self.config.leaf_lifetime,
+            ),
+            secrets: self.secrets,
+            subscribers: self.subscribers,
+            clock: self.clock,
+            metrics,
+            now: self.renew,
+        };
+        let pages = Admin::new(registry, Arc::new(ready)).serve(self.pages, stop.clone());
+        let api = Server::builder().add_service(sds.server()).serve_with_incoming_shutdown(
+            UnixListenerStream::new(self.socket),
+            stop.clone().cancelled_owned(),
+        );
+        let drained = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        let served = async {
+            tokio::try_join!(
+                async { api.await.map_err(AgentError::from) },
+                async { pages.await.map_err(AgentError::from) },
+                async {
+                    renewal.run(stop.clone()).await;
+                    Ok(())
+                },
+            )
+        };
+        let result = tokio::select! {
+            served = served => served.map(|_| ()),
+            () = drained => Ok(()),
+        };
+        // A socket that nobody answers on would only mislead; another agent's would not be ours to take away, but
+        // nobody else can have bound it while we did.
+        let _ = std::fs::remove_file(&self.config.socket);
+        result
+    }
+}
+
+fn held(secrets: &Secrets) -> Held {
+    let leaf = secrets.identity.iter().map(|identity| {
+        let expiring = Expiring { kind: "leaf", id: names::IDENTITY.to_owned() };
+        (expiring, identity.chain().leaf().facts().not_after)
+    });
+    let roots = secrets.trust.iter().flat_map(|trust| trust.bundle().roots()).map(|root| {
+        let id = root.fingerprint().chars().take(16).collect();
+        (Expiring { kind: "root", id }, root.facts().not_after)
+    });
+    leaf.chain(roots).collect()
+}
+
+fn ready(secrets: &Secrets, clock: &Clock) -> Result<(), String> {
+    let identity = secrets.identity.as_ref().ok_or("no certificate has been issued yet; the log says why")?;
+    let until = identity.chain().leaf().facts().not_after;
+    match until > clock.now() {
+        true => Ok(()),
+        false => {
+            Err(format!("the certificate expired at {until} and could not be renewed; the log says why"))
+        }
+    }
+}

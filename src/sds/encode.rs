@@ -1,0 +1,64 @@
+//! Pure: how a secret looks to Envoy. The one road by which a private key leaves the process: over a socket of this node,
+//! to the proxy it was made for.
+
+use crate::proto::envoy::Any;
+use crate::proto::envoy::CertificateValidationContext;
+use crate::proto::envoy::DataSource;
+use crate::proto::envoy::DiscoveryResponse;
+use crate::proto::envoy::Secret;
+use crate::proto::envoy::SecretType;
+use crate::proto::envoy::Specifier;
+use crate::proto::envoy::TlsCertificate;
+use crate::sds::secret::Identity;
+use crate::sds::secret::Secrets;
+use crate::sds::secret::Trust;
+use crate::sds::secret::names;
+
+/// Type URL of a secret.
+pub const SECRET_TYPE: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+
+/// A response with the named secrets, as far as there are such.
+pub(super) fn response<'a>(
+    secrets: &Secrets,
+    wanted: impl IntoIterator<Item = &'a str>,
+    version: &str,
+    nonce: String,
+) -> DiscoveryResponse {
+    DiscoveryResponse {
+        version_info: version.to_owned(),
+        resources: wanted.into_iter().filter_map(|name| resource(secrets, name)).collect(),
+        type_url: SECRET_TYPE.to_owned(),
+        nonce,
+        ..DiscoveryResponse::default()
+    }
+}
+
+fn resource(secrets: &Secrets, name: &str) -> Option<Any> {
+    use prost::Message;
+    let content = match name {
+        names::IDENTITY => tls_certificate(secrets.identity.as_ref()?),
+        names::TRUST => validation_context(secrets.trust.as_ref()?),
+        _ => return None,
+    };
+    let secret = Secret { name: name.to_owned(), r#type: Some(content) };
+    Some(Any { type_url: SECRET_TYPE.to_owned(), value: secret.encode_to_vec() })
+}
+
+fn tls_certificate(identity: &Identity) -> SecretType {
+    SecretType::TlsCertificate(TlsCertificate {
+        certificate_chain: inline(identity.chain().to_pem().into_bytes()),
+        private_key: inline(identity.key().secret_pem().as_bytes().to_vec()),
+        ..TlsCertificate::default()
+    })
+}
+
+fn validation_context(trust: &Trust) -> SecretType {
+    SecretType::ValidationContext(CertificateValidationContext {
+        trusted_ca: inline(trust.bundle().to_pem().into_bytes()),
+        ..CertificateValidationContext::default()
+    })
+}
+
+fn inline(bytes: Vec<u8>) -> Option<DataSource> {
+    Some(DataSource { specifier: Some(Specifier::InlineBytes(bytes)), ..DataSource::default() })
+}

@@ -1,0 +1,38 @@
+//! A secret reaches Envoy and is acknowledged.
+//!
+//! ```text
+//! secrets (verified) → offer: name → version ──┐
+//!                                              ▼
+//! Envoy ── request, ACK, NACK ──────► subscription: what to push, what was acknowledged
+//!       ◄─ response (encode) ───────  service: does it
+//! ```
+//!
+//! `subscription` decides and knows only names and versions; `service` does; `encode` is the one road by which a
+//! private key leaves the process.
+
+mod encode;
+mod metrics;
+mod redact;
+mod secret;
+mod service;
+mod subscribers;
+mod subscription;
+
+pub use encode::SECRET_TYPE;
+pub use metrics::SdsMetrics;
+pub use redact::redact;
+pub use secret::Identity;
+pub use secret::Secrets;
+pub use secret::Trust;
+pub use secret::UnfitSecret;
+pub use secret::Version;
+pub use secret::names;
+pub use service::SecretService;
+pub use subscribers::Subscriber;
+pub use subscribers::Subscribers;
+pub use subscription::Effect;
+pub use subscription::Event;
+pub use subscription::Offer;
+pub use subscription::Refusal;
+pub use subscription::Request;
+pub use subscription::Subscription;
