@@ -39,14 +39,16 @@ pub enum LogError {
     Again,
 }
 
-/// Sends log lines to standard error. The audit trail is always among them, whatever the level.
+/// Sends log lines to standard error; with `audit`, the audit trail is among them whatever the level.
 ///
 /// # Errors
 /// If `level` is not a filter, or the log is set up already.
-pub fn init_log(format: LogFormat, level: &str) -> Result<(), LogError> {
-    let audit = "audit=info".parse().map_err(|_| LogError::Filter(level.to_owned()))?;
-    let filter =
-        EnvFilter::try_new(level).map_err(|_| LogError::Filter(level.to_owned()))?.add_directive(audit);
+pub fn init_log(format: LogFormat, level: &str, audit: bool) -> Result<(), LogError> {
+    let unusable = || LogError::Filter(level.to_owned());
+    let mut filter = EnvFilter::try_new(level).map_err(|_| unusable())?;
+    if audit {
+        filter = filter.add_directive("audit=info".parse().map_err(|_| unusable())?);
+    }
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(false).try_init(),

@@ -1,5 +1,7 @@
 //! What an operator types.
 
+mod cert;
+
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -10,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::RawAgent;
 use crate::config::RawCa;
 use crate::config::RawLog;
+use crate::config::RawQuickstart;
 use crate::config::check_environment;
 use crate::roles;
 use crate::telemetry;
@@ -43,6 +46,14 @@ enum Command {
     ///   burgrave agent --ca-address https://burgrave-ca.mesh.svc:15012 --socket /var/run/burgrave/sds
     #[command(verbatim_doc_comment)]
     Agent(Box<RawAgent>),
+    /// Show all of it on this machine: no cluster, no root rights, no configuration
+    ///
+    /// A token, a CSR, a chain, the first push of a secret, a renewal, and, if there is an Envoy, two of them in mTLS with
+    /// requests flowing while certificates rotate. The exit code is 0 only if all of it held.
+    Quickstart(RawQuickstart),
+    /// Look at certificates
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
 }
 
 /// Runs the command line of this process.
@@ -54,7 +65,13 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
     let root = Arguments::command();
     check_environment(names.iter().map(String::as_str), &known_variables(&root))?;
-    telemetry::init_log(arguments.log.log_format.into(), &arguments.log.log_level)?;
+    let (level, audit) = match arguments.command {
+        Command::Ca(_) => ("info", true),
+        Command::Agent(_) => ("info", false),
+        Command::Quickstart(_) | Command::Cert(_) => ("error", false),
+    };
+    let level = arguments.log.log_level.as_deref().unwrap_or(level);
+    telemetry::init_log(arguments.log.log_format.into(), level, audit)?;
     // One provider for everything that does not name its own; it is installed only here.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -70,6 +87,12 @@ pub fn run() -> anyhow::Result<ExitCode> {
                 let agent = roles::agent::Agent::start(raw.resolve()?, Clock::system()).await?;
                 roles::renew_on_hangup(agent.renew())?;
                 agent.serve(stop).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Cert(command) => command.run().await,
+            Command::Quickstart(raw) => {
+                let stop = roles::on_signal()?;
+                roles::quickstart::run(raw.resolve(std::env::var_os("PATH"))?, stop).await?;
                 Ok(ExitCode::SUCCESS)
             }
         }

@@ -14,9 +14,9 @@ pub struct RawLog {
     #[arg(long, env = "BURGRAVE_LOG_FORMAT", value_enum, default_value_t, global = true)]
     pub log_format: RawLogFormat,
     /// What is logged: error, warn, info, debug, trace, or a list such as `info,burgrave::sds=debug`. The audit trail
-    /// is always logged
-    #[arg(long, env = "BURGRAVE_LOG_LEVEL", default_value = "info", global = true)]
-    pub log_level: String,
+    /// of the CA is always logged [default: info; for the quickstart: error]
+    #[arg(long, env = "BURGRAVE_LOG_LEVEL", value_name = "LEVEL", global = true)]
+    pub log_level: Option<String>,
 }
 
 /// A log format by name.

@@ -10,6 +10,7 @@ mod duration;
 mod environment;
 mod layers;
 mod log;
+mod quickstart;
 
 pub use agent::AgentConfig;
 pub use agent::RawAgent;
@@ -22,3 +23,6 @@ pub use environment::UnknownVariable;
 pub use environment::check_environment;
 pub use layers::ConfigError;
 pub use log::RawLog;
+pub use quickstart::Output;
+pub use quickstart::QuickstartConfig;
+pub use quickstart::RawQuickstart;

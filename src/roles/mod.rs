@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod ca;
+pub mod quickstart;
 mod signals;
 
 pub use signals::on_signal;

@@ -10,6 +10,8 @@
 //! `subscription` decides and knows only names and versions; `service` does; `encode` is the one road by which a
 //! private key leaves the process.
 
+pub mod bootstrap;
+mod client;
 mod encode;
 mod metrics;
 mod redact;
@@ -18,6 +20,9 @@ mod service;
 mod subscribers;
 mod subscription;
 
+pub use client::ClientError;
+pub use client::connect;
+pub use client::served;
 pub use encode::SECRET_TYPE;
 pub use metrics::SdsMetrics;
 pub use redact::redact;

@@ -9,6 +9,8 @@ pub mod certificate;
 pub mod chain;
 pub mod csr;
 pub mod der;
+pub mod describe;
+pub mod diagnose;
 pub mod key;
 pub mod lint;
 pub mod pem;
