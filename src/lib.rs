@@ -1,18 +1,60 @@
-//! wip
-pub mod admin;
-pub mod agent;
-pub mod attest;
-pub mod authority;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod identity;
-pub mod issuance;
-pub mod k8s;
+//! Burgrave: a workload certificate authority and SDS secret service.
+//!
+//! # The flows
+//!
+//! ```text
+//! CSR      service → attest → verify csr → grant → prepare (lint) → sign → chain out      (audit beside it)
+//! secret   renewal due → new key + CSR → chain in → verified secret → version → push → ACK / NACK
+//! ```
+//!
+//! Two more are to come and have no rooms yet: policies to decisions, and the rotation of the root.
+//!
+//! # What always holds
+//!
+//! - A workload's private key is made by the agent and leaves it by one road, `sds/encode.rs`, over a socket of its node,
+//!   to the proxy it was made for. No type that holds a key prints it.
+//! - Nothing is signed that was not attested, granted, prepared and linted. The identity comes from the attestor, never
+//!   from the CSR.
+//! - The intent is on record before the signature.
+//! - A leaf never outlives its issuer.
+//! - A secret that is unchanged is never pushed; a NACK never loops; the last good secret stays served while the CA is away.
+//! - Only `clock` reads the time. Only `config` knows the names of settings.
+//!
+//! # The map
+//!
+//! One folder a flow. A module imports only from those above it in this list, and a file that opens with `//! Pure:` touches
+//! no socket, disk, clock, runtime or API client; `tests/architecture.rs` keeps both true.
+
 pub mod proto;
-pub mod roles;
-pub mod sds;
-pub mod signer;
+
+pub mod clock;
+
 pub mod telemetry;
-pub mod tls;
+
+pub mod k8s;
+
+pub mod identity;
+
 pub mod x509;
+
+pub mod tls;
+
+pub mod signer;
+
+pub mod attest;
+
+pub mod issuance;
+
+pub mod authority;
+
+pub mod sds;
+
+pub mod agent;
+
+pub mod admin;
+
+pub mod config;
+
+pub mod roles;
+
+pub mod cli;

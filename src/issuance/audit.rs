@@ -4,7 +4,6 @@
 //! no certificate is written, only what names them.
 
 use crate::attest::Attested;
-use crate::issuance::pipeline::Refused;
 use crate::issuance::prepare::Prepared;
 use crate::x509::SerialNumber;
 
@@ -38,7 +37,7 @@ pub(super) fn issued(request_id: &str, serial: &SerialNumber) {
     tracing::info!(target: "audit", event = "issued", request_id, %serial, "a certificate was signed");
 }
 
-/// It was not.
-pub(super) fn refused(request_id: &str, why: &Refused) {
-    tracing::warn!(target: "audit", event = "refused", request_id, reason = why.reason(), error = %why, "a request was refused");
+/// It was not; `reason` is from a closed set, `error` says more.
+pub(super) fn refused(request_id: &str, reason: &'static str, error: &dyn std::error::Error) {
+    tracing::warn!(target: "audit", event = "refused", request_id, reason, error = %error, "a request was refused");
 }

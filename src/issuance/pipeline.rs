@@ -105,7 +105,7 @@ impl Pipeline {
         let took = Stopwatch::start();
         let result = self.steps(&request).await;
         if let Err(refused) = &result {
-            audit::refused(&request.id, refused);
+            audit::refused(&request.id, refused.reason(), refused);
         }
         let outcome = result.as_ref().map(|_| ()).map_err(Refused::reason);
         self.metrics.count(outcome, took.elapsed());

@@ -3,19 +3,16 @@
 //! Envoy acknowledges much that it should refuse: an expired leaf, a validation context without roots (which then lets
 //! everybody in). So what is served is checked here, and what cannot be checked does not become a value of these types.
 
-use std::fmt;
 use std::sync::Arc;
 
-use ring::digest;
 use time::OffsetDateTime;
 
 use crate::identity::SpiffeId;
 use crate::sds::subscription::Offer;
-use crate::x509::Certificate;
+use crate::sds::version::Version;
 use crate::x509::CertificateChain;
 use crate::x509::PrivateKey;
 use crate::x509::TrustBundle;
-use crate::x509::certificate::hex;
 use crate::x509::chain::InvalidChain;
 
 /// The names that Istio's proxies ask for. A name stands for one type of secret, always.
@@ -25,10 +22,6 @@ pub mod names {
     /// The roots that peers are verified by.
     pub const TRUST: &str = "ROOTCA";
 }
-
-/// A digest of a secret's public content. Replicas and reconnecting clients agree on it, and it tells nothing of the key.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version(String);
 
 /// A workload's certificate and key, fit to be served when it was made.
 #[derive(Clone, Debug)]
@@ -84,7 +77,7 @@ impl Identity {
             return Err(UnfitSecret::KeyMismatch);
         }
         let spiffe_id = chain.verify(&trust.bundle, now)?;
-        let version = Version::of(names::IDENTITY, chain.certificates());
+        let version = Version::of(names::IDENTITY, chain.certificates().iter().map(|one| one.der().as_ref()));
         Ok(Self { chain, key: Arc::new(key), spiffe_id, version })
     }
 
@@ -118,7 +111,7 @@ impl Trust {
         if !bundle.is_usable_at(now) {
             return Err(UnfitSecret::NoValidRoot(now));
         }
-        let version = Version::of(names::TRUST, bundle.roots());
+        let version = Version::of(names::TRUST, bundle.roots().iter().map(|one| one.der().as_ref()));
         Ok(Self { bundle, version })
     }
 
@@ -139,41 +132,5 @@ impl Secrets {
         let identity = self.identity.iter().map(|held| (names::IDENTITY.to_owned(), held.version.clone()));
         let trust = self.trust.iter().map(|held| (names::TRUST.to_owned(), held.version.clone()));
         identity.chain(trust).collect()
-    }
-}
-
-impl Version {
-    /// The version of a secret called `name` that is made of `certificates`.
-    fn of(name: &str, certificates: &[Certificate]) -> Self {
-        let mut digest = digest::Context::new(&digest::SHA256);
-        for part in std::iter::once(name.as_bytes()).chain(certificates.iter().map(|one| one.der().as_ref()))
-        {
-            digest.update(&(part.len() as u64).to_be_bytes());
-            digest.update(part);
-        }
-        Self(hex(digest.finish().as_ref().first_chunk::<16>().map_or(&[][..], |half| half)))
-    }
-
-    /// The version as it stands in a discovery response.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Version {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

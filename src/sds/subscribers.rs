@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
-use crate::sds::secret::Version;
+use crate::sds::version::Version;
 
 /// One open stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use crate::sds::secret::Version;
+use crate::sds::version::Version;
 
 /// The most names that one stream may subscribe to.
 const MAX_NAMES: usize = 10_000;
@@ -153,7 +153,7 @@ impl Subscription {
                 effects.push(self.answer(name, version, request.error));
             }
             None if request.nonce.is_empty() => {}
-            None if nonce == self.answered => {
+            None if nonce.is_some() && nonce == self.answered => {
                 if names == self.names && request.error.is_none() {
                     let rejected = &self.rejected;
                     self.sent.retain(|name, _| rejected.contains(name));

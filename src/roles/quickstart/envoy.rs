@@ -13,7 +13,7 @@ use tokio::process::Command;
 use crate::clock::Stopwatch;
 use crate::identity::SpiffeId;
 use crate::identity::TrustDomain;
-use crate::roles::quickstart::QuickstartError;
+use crate::roles::quickstart::error::QuickstartError;
 use crate::roles::quickstart::traffic;
 use crate::sds::bootstrap;
 

@@ -4,11 +4,13 @@
 //! the cluster's place. It succeeds only if every step held.
 
 mod envoy;
+mod error;
 mod probe;
 mod report;
 mod token_issuer;
 mod traffic;
 
+pub use error::QuickstartError;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -32,10 +34,10 @@ use crate::config::RawCa;
 use crate::identity::SpiffeId;
 use crate::identity::TrustDomain;
 use crate::roles::agent::Agent;
-use crate::roles::agent::AgentError;
 use crate::roles::ca::Ca;
 use crate::roles::ca::CaError;
 use crate::roles::quickstart::envoy::Envoy;
+use crate::roles::quickstart::error::broken;
 use crate::roles::quickstart::report::Report;
 use crate::roles::quickstart::token_issuer::TokenIssuer;
 use crate::roles::quickstart::traffic::Traffic;
@@ -53,48 +55,6 @@ const NAMESPACE: &str = "demo";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long requests flow before, between and after rotations.
 const BETWEEN: Duration = Duration::from_millis(150);
-
-/// Why the quickstart did not hold.
-#[derive(Debug, thiserror::Error)]
-pub enum QuickstartError {
-    /// A directory or file could not be made.
-    #[error("`{path}`: {source}")]
-    Io {
-        /// The path.
-        path: PathBuf,
-        /// What the operating system says.
-        source: std::io::Error,
-    },
-    /// A setting of a part is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The CA failed.
-    #[error("the CA: {0}")]
-    Ca(#[from] CaError),
-    /// An agent failed.
-    #[error("an agent: {0}")]
-    Agent(#[from] AgentError),
-    /// An Envoy failed.
-    #[error("the {name} Envoy: {what}")]
-    Envoy {
-        /// Which one.
-        name: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// A step did not hold.
-    #[error("step `{step}` did not hold: {what}")]
-    Step {
-        /// Which one.
-        step: &'static str,
-        /// What is wrong.
-        what: String,
-    },
-}
-
-fn broken(step: &'static str) -> impl Fn(String) -> QuickstartError {
-    move |what| QuickstartError::Step { step, what }
-}
 
 /// What requests and rotations came to.
 #[derive(Debug, Default)]
