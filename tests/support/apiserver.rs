@@ -86,42 +86,23 @@ impl ApiServer {
         write_private(&dir.join("tokens.key"), &key.private_pem);
         write_private(&dir.join("tokens.pub"), &key.public_pem);
         let admin_token = random_hex(24);
-        write_private(
-            &dir.join("admins.csv"),
-            format!("{admin_token},admin,admin,\"system:masters\"\n"),
-        );
+        write_private(&dir.join("admins.csv"), format!("{admin_token},admin,admin,\"system:masters\"\n"));
 
         let (etcd, etcd_port) = spawn_etcd(&dir);
         let port = ports::free();
         let apiserver = spawn_apiserver(&dir, port, etcd_port);
         let certificates = dir.join("pki/apiserver.crt");
-        eventually(
-            "the API server's certificate",
-            START,
-            Some(&apiserver),
-            async || {
-                std::fs::read_to_string(&certificates)
-                    .map_err(|error| error.to_string())
-                    .and_then(|pem| ca_of(&pem))
-            },
-        )
+        eventually("the API server's certificate", START, Some(&apiserver), async || {
+            std::fs::read_to_string(&certificates)
+                .map_err(|error| error.to_string())
+                .and_then(|pem| ca_of(&pem))
+        })
         .await;
         let pem = std::fs::read_to_string(&certificates).expect("it was just read");
         let ca_pem = ca_of(&pem).expect("it was just found");
-        let access = Arc::new(Access {
-            url: format!("https://127.0.0.1:{port}"),
-            ca_pem,
-            admin_token,
-            key,
-        });
-        let started = ApiServer {
-            apiserver: Mutex::new(Some(apiserver)),
-            etcd,
-            etcd_port,
-            port,
-            access,
-            dir,
-        };
+        let access = Arc::new(Access { url: format!("https://127.0.0.1:{port}"), ca_pem, admin_token, key });
+        let started =
+            ApiServer { apiserver: Mutex::new(Some(apiserver)), etcd, etcd_port, port, access, dir };
         started.until_ready().await;
         started
     }
@@ -191,10 +172,7 @@ impl ApiServer {
             .create(&PostParams::default(), &namespace)
             .await
             .expect("an admin may create a namespace");
-        Namespace {
-            name,
-            access: self.access.clone(),
-        }
+        Namespace { name, access: self.access.clone() }
     }
 
     /// Makes the service account `burgrave-ca` in that namespace, which may create token reviews and nothing else, and
@@ -218,17 +196,9 @@ impl ApiServer {
         // The authorizer learns of the binding through a watch, a moment later.
         let reviews = Api::<TokenReview>::all(self.access.client(&token));
         let probe = object(json!({"spec": {"token": "nobody's"}, "metadata": {}}));
-        eventually(
-            "the right to review tokens",
-            Duration::from_secs(20),
-            None,
-            async || {
-                reviews
-                    .create(&PostParams::default(), &probe)
-                    .await
-                    .map_err(|error| error.to_string())
-            },
-        )
+        eventually("the right to review tokens", Duration::from_secs(20), None, async || {
+            reviews.create(&PostParams::default(), &probe).await.map_err(|error| error.to_string())
+        })
         .await;
         token
     }
@@ -265,34 +235,24 @@ impl ApiServer {
         let client = self.admin();
         eventually("an API server that is ready", START, None, async || {
             self.with_apiserver(|part| {
-                assert!(
-                    part.running(),
-                    "kube-apiserver has ended; its last lines:\n{}",
-                    part.log_tail(15)
-                )
+                assert!(part.running(), "kube-apiserver has ended; its last lines:\n{}", part.log_tail(15))
             });
-            let request = http::Request::get("/readyz")
-                .body(Vec::new())
-                .expect("a constant request is well formed");
-            client.request_text(request).await.map_err(|error| {
-                format!("{error}\n{}", self.with_apiserver(|part| part.log_tail(15)))
-            })
+            let request =
+                http::Request::get("/readyz").body(Vec::new()).expect("a constant request is well formed");
+            client
+                .request_text(request)
+                .await
+                .map_err(|error| format!("{error}\n{}", self.with_apiserver(|part| part.log_tail(15))))
         })
         .await;
     }
 
     fn apiserver(&self) -> std::sync::MutexGuard<'_, Option<Part>> {
-        self.apiserver
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.apiserver.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn with_apiserver<T>(&self, look: impl FnOnce(&Part) -> T) -> T {
-        look(
-            self.apiserver()
-                .as_ref()
-                .expect("the API server runs; start_apiserver brings it back"),
-        )
+        look(self.apiserver().as_ref().expect("the API server runs; start_apiserver brings it back"))
     }
 }
 
@@ -319,10 +279,7 @@ fn spawn_etcd(dir: &Path) -> (Part, u16) {
         format!("--initial-advertise-peer-urls=http://127.0.0.1:{peers}"),
         format!("--initial-cluster=default=http://127.0.0.1:{peers}"),
     ];
-    (
-        Part::spawn("etcd", &tools::etcd(), args, NO_ENV, &dir.join("etcd.log")),
-        port,
-    )
+    (Part::spawn("etcd", &tools::etcd(), args, NO_ENV, &dir.join("etcd.log")), port)
 }
 
 fn spawn_apiserver(dir: &Path, port: u16, etcd_port: u16) -> Part {
@@ -338,27 +295,15 @@ fn spawn_apiserver(dir: &Path, port: u16, etcd_port: u16) -> Part {
         "--service-cluster-ip-range=198.19.0.0/16".to_owned(),
         format!("--service-account-issuer={ISSUER}"),
         format!("--api-audiences={ISSUER}"),
-        format!(
-            "--service-account-key-file={}",
-            dir.join("tokens.pub").display()
-        ),
-        format!(
-            "--service-account-signing-key-file={}",
-            dir.join("tokens.key").display()
-        ),
+        format!("--service-account-key-file={}", dir.join("tokens.pub").display()),
+        format!("--service-account-signing-key-file={}", dir.join("tokens.key").display()),
         format!("--token-auth-file={}", dir.join("admins.csv").display()),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         // It waits for what only a controller manager makes.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
     ];
-    Part::spawn(
-        "kube-apiserver",
-        &tools::kube_apiserver(),
-        args,
-        NO_ENV,
-        &dir.join("apiserver.log"),
-    )
+    Part::spawn("kube-apiserver", &tools::kube_apiserver(), args, NO_ENV, &dir.join("apiserver.log"))
 }
 
 // === impl Access ===
@@ -393,11 +338,7 @@ pub struct Pod {
 
 impl Namespace {
     pub async fn service_account(&self, name: &str) {
-        create_if_absent(
-            &self.api::<core::ServiceAccount>(),
-            json!({"metadata": {"name": name}}),
-        )
-        .await;
+        create_if_absent(&self.api::<core::ServiceAccount>(), json!({"metadata": {"name": name}})).await;
     }
 
     pub async fn delete_service_account(&self, name: &str) {
@@ -427,20 +368,9 @@ impl Namespace {
                 "containers": [{"name": "pause", "image": "burgrave.test/pause:1"}],
             },
         }));
-        let pod = self
-            .api::<core::Pod>()
-            .create(&PostParams::default(), &pod)
-            .await;
-        let pod = pod.unwrap_or_else(|error| {
-            panic!("pod `{}/{name}` could not be made: {error}", self.name)
-        });
-        Pod {
-            name: name.to_owned(),
-            uid: pod
-                .metadata
-                .uid
-                .expect("the API server gives every object a uid"),
-        }
+        let pod = self.api::<core::Pod>().create(&PostParams::default(), &pod).await;
+        let pod = pod.unwrap_or_else(|error| panic!("pod `{}/{name}` could not be made: {error}", self.name));
+        Pod { name: name.to_owned(), uid: pod.metadata.uid.expect("the API server gives every object a uid") }
     }
 
     /// Deletes the pod and returns when it is gone.
@@ -456,7 +386,8 @@ impl Namespace {
         audience: &str,
         seconds: i64,
     ) -> String {
-        let mut request = json!({"metadata": {}, "spec": {"audiences": [audience], "expirationSeconds": seconds}});
+        let mut request =
+            json!({"metadata": {}, "spec": {"audiences": [audience], "expirationSeconds": seconds}});
         if let Some(pod) = pod {
             request["spec"]["boundObjectRef"] =
                 json!({"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid});
@@ -467,15 +398,9 @@ impl Namespace {
             .create_token_request(service_account, &PostParams::default(), &request)
             .await;
         let answer = answer.unwrap_or_else(|error| {
-            panic!(
-                "no token for service account `{}/{service_account}`: {error}",
-                self.name
-            )
+            panic!("no token for service account `{}/{service_account}`: {error}", self.name)
         });
-        answer
-            .status
-            .expect("a token request that succeeds has a status")
-            .token
+        answer.status.expect("a token request that succeeds has a status").token
     }
 
     fn client(&self) -> kube::Client {
@@ -493,21 +418,15 @@ impl Namespace {
     where
         K: kube::Resource + Clone + DeserializeOwned + Debug,
     {
-        let deleted = api
-            .delete(name, &DeleteParams::default().grace_period(0))
-            .await;
-        deleted
-            .unwrap_or_else(|error| panic!("`{}/{name}` could not be deleted: {error}", self.name));
-        eventually(
-            "the end of a deleted object",
-            Duration::from_secs(20),
-            None,
-            async || match api.get_opt(name).await {
+        let deleted = api.delete(name, &DeleteParams::default().grace_period(0)).await;
+        deleted.unwrap_or_else(|error| panic!("`{}/{name}` could not be deleted: {error}", self.name));
+        eventually("the end of a deleted object", Duration::from_secs(20), None, async || {
+            match api.get_opt(name).await {
                 Ok(None) => Ok(()),
                 Ok(Some(_)) => Err(format!("`{}/{name}` is still there", self.name)),
                 Err(error) => Err(error.to_string()),
-            },
-        )
+            }
+        })
         .await;
     }
 }
@@ -527,9 +446,8 @@ impl TokenKey {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
             .expect("the kernel gives random bytes");
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
-                .expect("it was just made");
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
+            .expect("it was just made");
         // SubjectPublicKeyInfo of a P-256 key: a constant head, then the point.
         let head = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
         let public = [head, pair.public_key().as_ref()].concat();
@@ -545,13 +463,10 @@ impl TokenKey {
     /// A JWT with those claims.
     fn sign(&self, claims: &Value) -> String {
         let header = json!({"alg": "ES256", "kid": self.id});
-        let [header, claims] =
-            [&header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
+        let [header, claims] = [&header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
         let signed = format!("{header}.{claims}");
-        let signature = self
-            .pair
-            .sign(&SystemRandom::new(), signed.as_bytes())
-            .expect("the kernel gives random bytes");
+        let signature =
+            self.pair.sign(&SystemRandom::new(), signed.as_bytes()).expect("the kernel gives random bytes");
         format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
     }
 }
@@ -559,9 +474,7 @@ impl TokenKey {
 /// What a token says, unverified.
 fn claims_of(token: &str) -> Value {
     let claims = token.split('.').nth(1).expect("a token has three parts");
-    let claims = BASE64_URL_SAFE_NO_PAD
-        .decode(claims)
-        .expect("a token's parts are base64url");
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).expect("a token's parts are base64url");
     serde_json::from_slice(&claims).expect("a token's claims are JSON")
 }
 
@@ -576,10 +489,7 @@ async fn create_if_absent<K>(api: &Api<K>, value: Value)
 where
     K: kube::Resource + Clone + DeserializeOwned + serde::Serialize + Debug,
 {
-    match api
-        .create(&PostParams::default(), &object(value.clone()))
-        .await
-    {
+    match api.create(&PostParams::default(), &object(value.clone())).await {
         Ok(_) => (),
         Err(kube::Error::Api(status)) if status.code == 409 => (),
         Err(error) => panic!("{} could not be made: {error}", value["metadata"]["name"]),
@@ -608,12 +518,7 @@ where
             "waited for {what}, but its program has ended: {refusal}\n{}",
             tail()
         );
-        assert!(
-            Instant::now() < until,
-            "waited {} s for {what}: {refusal}\n{}",
-            limit.as_secs(),
-            tail()
-        );
+        assert!(Instant::now() < until, "waited {} s for {what}: {refusal}\n{}", limit.as_secs(), tail());
         sleep(TICK).await;
     }
 }
@@ -633,9 +538,7 @@ fn pem(label: &str, der: &[u8]) -> String {
 /// The last certificate of the API server's file: its leaf comes first, the authority that signed it second.
 fn ca_of(pem: &str) -> Result<String, String> {
     let complete = pem.matches("-----END CERTIFICATE-----").count() >= 2;
-    let start = pem
-        .rfind("-----BEGIN CERTIFICATE-----")
-        .filter(|_| complete);
+    let start = pem.rfind("-----BEGIN CERTIFICATE-----").filter(|_| complete);
     start
         .and_then(|start| pem.get(start..))
         .map(str::to_owned)
@@ -643,11 +546,6 @@ fn ca_of(pem: &str) -> Result<String, String> {
 }
 
 fn der_of(pem: &str) -> Vec<u8> {
-    let text: String = pem
-        .lines()
-        .filter(|line| !line.starts_with("-----"))
-        .collect();
-    BASE64_STANDARD
-        .decode(text)
-        .expect("a PEM block holds base64")
+    let text: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    BASE64_STANDARD.decode(text).expect("a PEM block holds base64")
 }

@@ -32,13 +32,12 @@ impl Envoy {
     pub async fn start(name: &str, bootstrap: &Value, scratch: &Path) -> Envoy {
         let mut bootstrap = bootstrap.clone();
         let port_field = "/admin/address/socket_address/port_value";
-        let admin_port = bootstrap
-            .pointer(port_field)
-            .and_then(Value::as_u64)
-            .and_then(|port| u16::try_from(port).ok());
+        let admin_port =
+            bootstrap.pointer(port_field).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
         let admin_port = admin_port.unwrap_or_else(|| {
             let port = ports::free();
-            bootstrap["admin"] = json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}});
+            bootstrap["admin"] =
+                json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}});
             port
         });
         let config = scratch.join(format!("{name}.json"));
@@ -56,10 +55,7 @@ impl Envoy {
         let log = scratch.join(format!("{name}.log"));
         let part = Part::spawn(name, &tools::envoy(), args, NO_ENV, &log);
         let envoy = Envoy { part, admin_port };
-        eventually("Envoy's admin page", START, Some(&envoy.part), || {
-            envoy.get("/server_info")
-        })
-        .await;
+        eventually("Envoy's admin page", START, Some(&envoy.part), || envoy.get("/server_info")).await;
         envoy
     }
 
@@ -74,10 +70,7 @@ impl Envoy {
 
     /// Waits until it is LIVE, so that its listeners accept connections.
     pub async fn ready(&self, limit: Duration) {
-        eventually("Envoy to be ready", limit, Some(&self.part), || {
-            self.get("/ready")
-        })
-        .await;
+        eventually("Envoy to be ready", limit, Some(&self.part), || self.get("/ready")).await;
     }
 
     /// A counter or gauge by its full name; one that is not there yet counts as 0.
@@ -103,10 +96,7 @@ impl Envoy {
     /// Any other page of the admin port, for example `/config_dump`.
     pub async fn admin(&self, path: &str) -> String {
         self.get(path).await.unwrap_or_else(|refusal| {
-            panic!(
-                "Envoy's admin page {path} did not answer: {refusal}\n{}",
-                self.part.log_tail(15)
-            )
+            panic!("Envoy's admin page {path} did not answer: {refusal}\n{}", self.part.log_tail(15))
         })
     }
 
@@ -114,8 +104,7 @@ impl Envoy {
     async fn get(&self, path: &str) -> Result<String, String> {
         let exchange = async {
             let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port)).await?;
-            let request =
-                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).await?;
@@ -131,17 +120,12 @@ impl Envoy {
 /// The body of an HTTP/1.1 answer, if its status is 200.
 fn body(answer: &[u8]) -> Result<String, String> {
     let answer = String::from_utf8_lossy(answer);
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or("the answer was cut short")?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer was cut short")?;
     let status = head.lines().next().unwrap_or_default();
     if !status.contains(" 200 ") {
         return Err(format!("{status}: {}", body.trim()));
     }
-    if head
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked")
-    {
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         joined(body)
     } else {
         Ok(body.to_owned())
@@ -152,11 +136,9 @@ fn body(answer: &[u8]) -> Result<String, String> {
 fn joined(mut chunks: &str) -> Result<String, String> {
     let mut body = String::new();
     loop {
-        let (size, rest) = chunks
-            .split_once("\r\n")
-            .ok_or("the answer was cut short")?;
-        let size = usize::from_str_radix(size, 16)
-            .map_err(|_| format!("`{size}` is not the size of a chunk"))?;
+        let (size, rest) = chunks.split_once("\r\n").ok_or("the answer was cut short")?;
+        let size =
+            usize::from_str_radix(size, 16).map_err(|_| format!("`{size}` is not the size of a chunk"))?;
         if size == 0 {
             return Ok(body);
         }

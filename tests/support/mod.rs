@@ -84,16 +84,9 @@ fn scratches() -> &'static Path {
     let (root, _sweeper) = ROOT.get_or_init(|| {
         // An earlier process of the same number may have left a failed test's directory behind.
         let root = (0..100)
-            .map(|attempt| {
-                std::env::temp_dir().join(format!("burgrave-{}-{attempt}", std::process::id()))
-            })
+            .map(|attempt| std::env::temp_dir().join(format!("burgrave-{}-{attempt}", std::process::id())))
             .find(|root| std::fs::create_dir(root).is_ok())
-            .unwrap_or_else(|| {
-                panic!(
-                    "no directory could be made in {}",
-                    std::env::temp_dir().display()
-                )
-            });
+            .unwrap_or_else(|| panic!("no directory could be made in {}", std::env::temp_dir().display()));
         std::fs::set_permissions(&root, Permissions::from_mode(0o700))
             .expect("our own directory can be closed to others");
         let sweeper = part::guard()
@@ -109,8 +102,7 @@ fn scratches() -> &'static Path {
 }
 
 fn private_dir(path: &Path) {
-    std::fs::create_dir(path)
-        .unwrap_or_else(|error| panic!("{} could not be made: {error}", path.display()));
+    std::fs::create_dir(path).unwrap_or_else(|error| panic!("{} could not be made: {error}", path.display()));
     std::fs::set_permissions(path, Permissions::from_mode(0o700))
         .expect("our own directory can be closed to others");
 }
@@ -132,9 +124,7 @@ pub fn write_private(path: &Path, content: impl AsRef<[u8]>) {
 pub fn random_hex(count: usize) -> String {
     use ring::rand::SecureRandom;
     let mut bytes = vec![0; count];
-    ring::rand::SystemRandom::new()
-        .fill(&mut bytes)
-        .expect("the kernel gives random bytes");
+    ring::rand::SystemRandom::new().fill(&mut bytes).expect("the kernel gives random bytes");
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -149,11 +139,7 @@ pub fn figure(name: &str, value: impl Display, unit: &str) {
             .create(true)
             .open(&path)
             .and_then(|mut file| file.write_all(line.as_bytes()));
-        written.unwrap_or_else(|error| {
-            panic!(
-                "the figure could not be added to {}: {error}",
-                path.display()
-            )
-        });
+        written
+            .unwrap_or_else(|error| panic!("the figure could not be added to {}: {error}", path.display()));
     }
 }

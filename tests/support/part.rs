@@ -54,17 +54,9 @@ impl Part {
                 panic!("{name} could not be started through tests/support/guard: {error}")
             });
         let pid = wait_for_pid(&pid_file, &mut guard).unwrap_or_else(|| {
-            panic!(
-                "{name} did not start within five seconds; its log is {}",
-                log.display()
-            )
+            panic!("{name} did not start within five seconds; its log is {}", log.display())
         });
-        Part {
-            name: name.to_owned(),
-            log: log.to_owned(),
-            pid,
-            guard: Mutex::new(guard),
-        }
+        Part { name: name.to_owned(), log: log.to_owned(), pid, guard: Mutex::new(guard) }
     }
 
     /// The process id of the program itself, not of its guard.
@@ -80,7 +72,8 @@ impl Part {
                 .args(["-c", "kill -s \"$0\" \"$1\"", signal, &self.pid.to_string()])
                 .status();
             assert!(
-                sent.is_ok_and(|status| status.success()) || !self.running(),
+                // One that ends at this moment is gone a little before its guard is.
+                sent.is_ok_and(|status| status.success()) || self.wait(Duration::from_secs(1)).is_some(),
                 "{} could not be sent {signal}",
                 self.name
             );
@@ -122,29 +115,19 @@ impl Part {
     pub fn log_tail(&self, lines: usize) -> String {
         let log = self.log();
         let all: Vec<&str> = log.lines().collect();
-        all.get(all.len().saturating_sub(lines)..)
-            .unwrap_or_default()
-            .join("\n")
+        all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
     }
 
     fn ended(&self) -> Option<i32> {
-        let mut guard = self
-            .guard
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let status = guard
-            .try_wait()
-            .expect("a child of this process can be waited for")?;
+        let mut guard = self.guard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let status = guard.try_wait().expect("a child of this process can be waited for")?;
         Some(status.code().unwrap_or(-1))
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        let mut guard = self
-            .guard
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut guard = self.guard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         drop(guard.stdin.take());
         // The guard needs at most two seconds and a little; it has never been seen to need more.
         let until = Instant::now() + Duration::from_secs(10);
@@ -152,10 +135,7 @@ impl Drop for Part {
             sleep(TICK);
         }
         if matches!(guard.try_wait(), Ok(None)) {
-            eprintln!(
-                "the guard of {} (pid {}) did not end; look for both processes",
-                self.name, self.pid
-            );
+            eprintln!("the guard of {} (pid {}) did not end; look for both processes", self.name, self.pid);
         }
         drop(guard);
         if std::thread::panicking() {
@@ -185,10 +165,7 @@ fn pid_file(log: &Path) -> PathBuf {
 fn wait_for_pid(pid_file: &Path, guard: &mut Child) -> Option<u32> {
     let until = Instant::now() + Duration::from_secs(5);
     while Instant::now() < until {
-        if let Some(pid) = std::fs::read_to_string(pid_file)
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-        {
+        if let Some(pid) = std::fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse().ok()) {
             return Some(pid);
         }
         if matches!(guard.try_wait(), Ok(Some(_))) {

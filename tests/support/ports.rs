@@ -22,17 +22,11 @@ struct Owned {
     locks: Vec<File>,
 }
 
-static OWNED: Mutex<Owned> = Mutex::new(Owned {
-    next: 0,
-    end: 0,
-    locks: Vec::new(),
-});
+static OWNED: Mutex<Owned> = Mutex::new(Owned { next: 0, end: 0, locks: Vec::new() });
 
 /// A TCP port on loopback that nobody else has, in this process or another one of ours.
 pub fn free() -> u16 {
-    let mut owned = OWNED
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut owned = OWNED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     loop {
         if owned.next == owned.end {
             let (first, lock) = claim_block();

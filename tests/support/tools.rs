@@ -11,17 +11,13 @@ use std::sync::OnceLock;
 /// etcd, 3.5 or newer.
 pub fn etcd() -> PathBuf {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    FOUND
-        .get_or_init(|| find("etcd", "etcd Version: ", (3, 5)))
-        .clone()
+    FOUND.get_or_init(|| find("etcd", "etcd Version: ", (3, 5))).clone()
 }
 
 /// The Kubernetes API server, 1.30 or newer.
 pub fn kube_apiserver() -> PathBuf {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    FOUND
-        .get_or_init(|| find("kube-apiserver", "Kubernetes v", (1, 30)))
-        .clone()
+    FOUND.get_or_init(|| find("kube-apiserver", "Kubernetes v", (1, 30))).clone()
 }
 
 /// Envoy, 1.36 or newer.
@@ -33,24 +29,16 @@ pub fn envoy() -> PathBuf {
 /// The `openssl` command, 3.0 or newer.
 pub fn openssl() -> PathBuf {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    FOUND
-        .get_or_init(|| find("openssl", "OpenSSL ", (3, 0)))
-        .clone()
+    FOUND.get_or_init(|| find("openssl", "OpenSSL ", (3, 0))).clone()
 }
 
 /// The first `name` that is at least version `least`; its version stands behind `mark` in what `--version` prints.
 fn find(name: &str, mark: &str, least: (u32, u32)) -> PathBuf {
     let mut passed_over = String::new();
-    for path in places()
-        .into_iter()
-        .map(|place| place.join(name))
-        .filter(|path| path.is_file())
-    {
+    for path in places().into_iter().map(|place| place.join(name)).filter(|path| path.is_file()) {
         match version(&path, mark) {
             Some(version) if version >= least => return path,
-            Some((major, minor)) => {
-                passed_over += &format!("; {} is only {major}.{minor}", path.display())
-            }
+            Some((major, minor)) => passed_over += &format!("; {} is only {major}.{minor}", path.display()),
             None => passed_over += &format!("; {} does not tell its version", path.display()),
         }
     }
@@ -61,24 +49,16 @@ fn find(name: &str, mark: &str, least: (u32, u32)) -> PathBuf {
 }
 
 fn places() -> Vec<PathBuf> {
-    let mut places: Vec<PathBuf> = std::env::var_os("KUBEBUILDER_ASSETS")
-        .map(PathBuf::from)
-        .into_iter()
-        .collect();
-    places.extend(std::env::split_paths(
-        &std::env::var_os("PATH").unwrap_or_default(),
-    ));
+    let mut places: Vec<PathBuf> =
+        std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).into_iter().collect();
+    places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     places.extend(cache().map(|cache| cache.join(parts())));
     places
 }
 
 /// The cache directory of `tests/support/install`.
 fn cache() -> Option<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("TEST_PARTS_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("burgrave")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/burgrave")))
@@ -88,23 +68,14 @@ fn cache() -> Option<PathBuf> {
 fn parts() -> String {
     let sums = include_bytes!("parts/go.sum");
     let digest = ring::digest::digest(&ring::digest::SHA256, sums);
-    let hex: String = digest
-        .as_ref()
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     format!("parts-{hex}")
 }
 
 /// The first `major.minor` behind `mark` in what the program says of itself.
 fn version(program: &Path, mark: &str) -> Option<(u32, u32)> {
     // openssl before 3.2 knows only the bare word.
-    let argument = if program.ends_with("openssl") {
-        "version"
-    } else {
-        "--version"
-    };
+    let argument = if program.ends_with("openssl") { "version" } else { "--version" };
     let output = Command::new(program).arg(argument).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.split(mark).skip(1).find_map(|rest| {

@@ -1,0 +1,23 @@
+//! Stories: the real `burgrave` beside a real etcd, a real kube-apiserver and, where one is told, a real Envoy.
+//!
+//! A test's name is a sentence that is true when it passes. Nothing is skipped: a part that is missing fails the story.
+
+#![allow(
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a story waits by the real clock, points at what it has just made, and fails by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+/// How a story runs and asks `burgrave ca`.
+mod ca;
+/// How a story makes requests and certificates that Burgrave itself would never make.
+mod crafted;
+/// How a story runs workloads with an agent and an Envoy each.
+mod mesh;
+
+mod agent;
+mod envoys;
