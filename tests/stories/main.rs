@@ -20,4 +20,10 @@ mod crafted;
 mod mesh;
 
 mod agent;
+mod chains;
+mod crash;
 mod envoys;
+mod operating;
+mod plugged_in;
+mod refusals;
+mod requests;
