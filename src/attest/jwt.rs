@@ -113,42 +113,13 @@ impl Attestor for JwtAttestor {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use ring::rand::SystemRandom;
-    use ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
-    use ring::signature::EcdsaKeyPair;
-    use ring::signature::KeyPair;
     use serde_json::json;
     use time::macros::datetime;
 
     use super::*;
+    use crate::attest::test_support::Issuer;
 
     const NOW: OffsetDateTime = datetime!(2030-01-01 0:00 UTC);
-
-    struct Issuer(EcdsaKeyPair);
-
-    impl Issuer {
-        fn new() -> Self {
-            let random = SystemRandom::new();
-            let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-            let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
-            Self(EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).unwrap())
-        }
-
-        fn jwks(&self) -> String {
-            let point = &self.0.public_key().as_ref()[1..];
-            let (x, y) = (URL_SAFE_NO_PAD.encode(&point[..32]), URL_SAFE_NO_PAD.encode(&point[32..]));
-            json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "x": x, "y": y}]}).to_string()
-        }
-
-        fn token(&self, header: serde_json::Value, claims: serde_json::Value) -> String {
-            let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-            let signed = format!("{}.{}", part(header), part(claims));
-            let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
-            format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
-        }
-    }
 
     fn attest(issuer: &Issuer, token: Option<String>) -> Result<Attested, NotAttested> {
         let (clock, _hand) = Clock::simulated(NOW);

@@ -6,6 +6,8 @@
 mod claims;
 mod jws;
 mod jwt;
+#[cfg(test)]
+pub(crate) mod test_support;
 mod token_review;
 mod verdict;
 

@@ -220,3 +220,7 @@ fn lint_extensions(extensions: &mut Reader<'_>, uri: &str) -> Result<Option<&'st
         (true, true, true, true) => None,
     })
 }
+
+#[cfg(test)]
+#[path = "prepare_tests.rs"]
+mod tests;

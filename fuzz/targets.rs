@@ -1,0 +1,81 @@
+//! What strangers' bytes are read by, one function each: none of them may panic, whatever the bytes.
+//!
+//! The fuzz targets run these under a coverage-guided fuzzer; `tests/fuzz_smoke.rs` runs them on mutated good inputs.
+
+use burgrave::identity::SpiffeId;
+use burgrave::sds::Effect;
+use burgrave::sds::Event;
+use burgrave::sds::Request;
+use burgrave::sds::Subscription;
+use burgrave::sds::redact;
+use burgrave::x509::Certificate;
+use burgrave::x509::CertificateChain;
+use burgrave::x509::Csr;
+use burgrave::x509::TrustBundle;
+use burgrave::x509::describe;
+use burgrave::x509::diagnose;
+use burgrave::x509::key::KeyAlgorithm;
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+
+/// A certification request: DER and PEM, parsed and verified.
+pub(crate) fn csr(bytes: &[u8]) {
+    let _ = Csr::from_der(bytes).and_then(Csr::verify);
+    let _ = Csr::from_pem(bytes).and_then(Csr::verify);
+}
+
+/// A certificate: parsed, linted, described, and verified as a chain of its own.
+pub(crate) fn certificate(bytes: &[u8]) {
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let _ = KeyAlgorithm::of_spki(bytes);
+    let _ = CertificateChain::from_pem(bytes);
+    if let Ok(one) = Certificate::from_der(CertificateDer::from(bytes)) {
+        let _ = (describe::line(&one, now), describe::paragraph(&one, now), one.is_self_signed());
+        let bundle = TrustBundle::new(vec![one.clone()]).ok();
+        let _ = diagnose::chain(&[one.clone(), one], bundle.as_ref(), now);
+    }
+}
+
+/// A SPIFFE ID: what is read prints as it reads.
+pub(crate) fn spiffe_id(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(id) = text.parse::<SpiffeId>() {
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+}
+
+/// A proxy's error message.
+pub(crate) fn message(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    assert!(redact(&text).len() <= 304);
+}
+
+/// A sequence of requests and offers on one stream: nonces are never given twice.
+pub(crate) fn subscription(bytes: &[u8]) {
+    let mut stream = Subscription::default();
+    let mut last = 0_u64;
+    for step in bytes.chunks_exact(4) {
+        let &[kind, names, version, nonce] = step else { return };
+        let set = |bits: u8| (0..8).filter(move |at| bits >> at & 1 == 1).map(|at: u8| at.to_string());
+        let event = match kind % 3 {
+            0 => Event::Offered(
+                set(names).map(|name| (name.clone(), format!("{name}{version}").as_str().into())).collect(),
+            ),
+            kind => Event::Requested(Request {
+                names: set(names).collect(),
+                version: format!("{}{version}", names % 8),
+                nonce: if nonce == 0 { String::new() } else { (nonce % 16).to_string() },
+                error: (kind == 2).then(|| "no".to_owned()),
+            }),
+        };
+        let Ok((next, effects)) = stream.step(event) else { return };
+        stream = next;
+        for effect in effects {
+            if let Effect::Push { nonce, .. } = effect {
+                let nonce: u64 = nonce.parse().expect("our nonces are numbers");
+                assert!(nonce > last, "nonce {nonce} was given twice");
+                last = nonce;
+            }
+        }
+    }
+}
