@@ -2,7 +2,12 @@
 
 /// `istio.v1.auth`: the certificate service of Istio's agents.
 pub mod istio {
-    #![allow(missing_docs, clippy::all, reason = "generated from proto/istio/v1/auth/ca.proto")]
+    #![allow(
+        missing_docs,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated from proto/istio/v1/auth/ca.proto"
+    )]
     tonic::include_proto!("istio.v1.auth");
 }
 
