@@ -4,10 +4,23 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper_rustls::FixedServerNameResolver;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioTimer;
 use kube::Client;
 use kube::Config;
+use kube::client::ConfigExt;
 use kube::config::KubeConfigOptions;
 use kube::config::Kubeconfig;
+use rustls_pki_types::ServerName;
+use tower::BoxError;
+use tower::ServiceBuilder;
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How often the other end is asked whether it is there while requests are under way, and how long it may take to say so.
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +57,37 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(unusable)?
         }
     };
-    config.connect_timeout = Some(Duration::from_secs(5));
-    config.read_timeout = Some(Duration::from_secs(30));
-    Ok(Client::try_from(config).map_err(Box::new)?)
+    config.connect_timeout = Some(CONNECT);
+    Ok(over_http2(&config).map_err(Box::new)?)
+}
+
+/// A client that sends all requests over one HTTP/2 connection where the API server speaks it, and notices within
+/// seconds when the other end has gone silent. The one that `kube` makes by itself speaks HTTP/1.1, on a connection for
+/// each request that is under way.
+fn over_http2(config: &Config) -> Result<Client, kube::Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(config.connect_timeout);
+    let tls = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(config.rustls_client_config()?)
+        .https_or_http();
+    let tls = match config.tls_server_name.clone().map(ServerName::try_from) {
+        None => tls,
+        Some(Ok(name)) => tls.with_server_name_resolver(FixedServerNameResolver::new(name)),
+        Some(Err(error)) => return Err(kube::Error::Service(Box::new(error))),
+    };
+    let connector = tls.enable_http1().enable_http2().wrap_connector(tcp);
+    let client = hyper_util::client::legacy::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE)
+        .build(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(client);
+    Ok(Client::new(service, config.default_namespace.clone()))
 }
