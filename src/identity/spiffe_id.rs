@@ -62,7 +62,16 @@ impl SpiffeId {
         namespace: &str,
         service_account: &str,
     ) -> Result<Self, InvalidSpiffeId> {
-        format!("{SCHEME}{trust_domain}/ns/{namespace}/sa/{service_account}").parse()
+        let path = format!("/ns/{namespace}/sa/{service_account}");
+        let id = Self { trust_domain: trust_domain.clone(), path };
+        let length = SCHEME.len() + id.trust_domain.as_str().len() + id.path.len();
+        match [namespace, service_account].into_iter().find(|name| !allowed_segment(name)) {
+            Some(segment) => {
+                Err(InvalidSpiffeId::Segment { id: id.to_string(), segment: segment.to_owned() })
+            }
+            None if length > MAX_LENGTH => Err(InvalidSpiffeId::TooLong(length)),
+            None => Ok(id),
+        }
     }
 
     /// The identity of a trust domain itself, which only a signing certificate may carry.
@@ -168,6 +177,19 @@ mod tests {
         }
         let long = format!("spiffe://td/{}", "a".repeat(MAX_LENGTH));
         assert!(matches!(long.parse::<SpiffeId>(), Err(InvalidSpiffeId::TooLong(_))));
+    }
+
+    #[test]
+    fn a_service_account_has_the_id_that_its_names_read_as() {
+        let domain: TrustDomain = "td".parse().unwrap();
+        let id = SpiffeId::of_service_account(&domain, "shop", "web").unwrap();
+        assert_eq!("spiffe://td/ns/shop/sa/web".parse(), Ok(id));
+        for bad in ["", ".", "..", "a/b", "a b"] {
+            assert!(SpiffeId::of_service_account(&domain, bad, "web").is_err());
+            assert!(SpiffeId::of_service_account(&domain, "shop", bad).is_err());
+        }
+        let long = SpiffeId::of_service_account(&domain, "shop", &"a".repeat(MAX_LENGTH));
+        assert!(matches!(long, Err(InvalidSpiffeId::TooLong(_))));
     }
 
     proptest! {

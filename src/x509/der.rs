@@ -29,14 +29,18 @@ pub fn element(out: &mut Vec<u8>, tag: u8, content: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     content(out);
     let length = out.len() - start;
-    let bytes = length.to_be_bytes();
-    let significant = bytes.iter().skip_while(|b| **b == 0).copied();
-    if length < 0x80 {
-        // The low byte is the whole length here.
-        out.splice(length_at..start, [length as u8]);
-    } else {
-        let count = significant.clone().count() as u8;
-        out.splice(length_at..start, std::iter::once(0x80 | count).chain(significant));
+    match u8::try_from(length) {
+        Ok(short @ 0..=0x7f) => {
+            if let Some(octet) = out.get_mut(length_at) {
+                *octet = short;
+            }
+        }
+        _ => {
+            let octets = length.to_be_bytes();
+            let significant = octets.iter().skip_while(|octet| **octet == 0).copied();
+            let count = significant.clone().count() as u8;
+            out.splice(length_at..start, std::iter::once(0x80 | count).chain(significant));
+        }
     }
 }
 
