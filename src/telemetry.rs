@@ -45,6 +45,10 @@ pub enum LogError {
 /// If `level` is not a filter, or the log is set up already.
 pub fn init_log(format: LogFormat, level: &str, audit: bool) -> Result<(), LogError> {
     let unusable = || LogError::Filter(level.to_owned());
+    // `EnvFilter` takes a word that is no level for the name of a target, and would then log nothing else.
+    if !level.split(',').all(is_directive) {
+        return Err(unusable());
+    }
     let mut filter = EnvFilter::try_new(level).map_err(|_| unusable())?;
     if audit {
         filter = filter.add_directive("audit=info".parse().map_err(|_| unusable())?);
@@ -55,6 +59,12 @@ pub fn init_log(format: LogFormat, level: &str, audit: bool) -> Result<(), LogEr
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     }
     .map_err(|_| LogError::Again)
+}
+
+/// `LEVEL` or `TARGET=LEVEL`.
+fn is_directive(text: &str) -> bool {
+    let level = text.rsplit_once('=').map_or(text, |(_, level)| level).trim();
+    ["error", "warn", "info", "debug", "trace", "off"].iter().any(|known| level.eq_ignore_ascii_case(known))
 }
 
 /// A certificate whose end people want to see coming.

@@ -9,8 +9,10 @@ use time::OffsetDateTime;
 const SPREAD: f64 = 0.1;
 /// The first pause after a failure; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause between two attempts.
+/// The longest pause between two attempts while there is a valid certificate.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause while there is none, or it has expired: the workload is cut off for as long.
+const LONGEST_PAUSE_CUT_OFF: Duration = Duration::from_secs(10);
 /// Below this share of its life left, a certificate that cannot be renewed is an emergency.
 const LAST_CHANCE: f64 = 0.2;
 
@@ -51,13 +53,14 @@ impl Schedule {
     /// An attempt failed at `now`.
     ///
     /// The pause doubles up to a minute, with half of it left to chance, and shrinks again when the certificate's end
-    /// comes near: at most a tenth of what is left, but never under the first pause.
+    /// comes near: at most a tenth of what is left, but never under the first pause. Without a valid certificate it doubles
+    /// up to ten seconds.
     pub fn failed(self, now: OffsetDateTime, draw: f64) -> (Self, Due) {
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16));
         let left = self.held.map(|held| Duration::try_from(held.until - now).unwrap_or(Duration::ZERO));
         let pause = match left {
-            Some(left) if !left.is_zero() => doubled.min((left / 10).max(FIRST_PAUSE)),
-            _ => doubled,
+            Some(left) if !left.is_zero() => doubled.min(LONGEST_PAUSE).min((left / 10).max(FIRST_PAUSE)),
+            _ => doubled.min(LONGEST_PAUSE_CUT_OFF),
         };
         let at = now + pause.mul_f64(0.5 + draw.clamp(0.0, 1.0) / 2.0);
         let is_last_chance = self.held.is_some_and(|held| {
@@ -91,15 +94,21 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_minute_and_begin_again_after_success() {
-        let mut schedule = Schedule::default();
-        let mut pauses = Vec::new();
-        for _ in 0..10 {
-            let (next, due) = schedule.failed(NOW, 1.0);
-            pauses.push((due.at - NOW).whole_milliseconds());
-            schedule = next;
-        }
-        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
+    fn pauses_double_up_to_a_minute_or_ten_seconds_and_begin_again_after_success() {
+        let pauses = |mut schedule: Schedule| {
+            let mut pauses = Vec::new();
+            for _ in 0..10 {
+                let (next, due) = schedule.failed(NOW, 1.0);
+                pauses.push((due.at - NOW).whole_milliseconds());
+                schedule = next;
+            }
+            (schedule, pauses)
+        };
+        let (cut_off, paused) = pauses(Schedule::default());
+        assert_eq!(paused, [250, 500, 1000, 2000, 4000, 8000, 10000, 10000, 10000, 10000]);
+        let (held, _) = cut_off.renewed(NOW, NOW + Duration::from_secs(86_400), 0.5);
+        let (schedule, paused) = pauses(held);
+        assert_eq!(paused, [250, 500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
         let (schedule, _) = schedule.renewed(NOW, NOW + Duration::from_secs(86_400), 0.5);
         let (_, due) = schedule.failed(NOW, 1.0);
         assert_eq!(due.at, NOW + Duration::from_millis(250));

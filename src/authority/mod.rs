@@ -8,6 +8,7 @@ mod plugged;
 mod state_dir;
 mod store;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,27 +73,31 @@ pub enum Origin {
     Made,
 }
 
-/// The self-signed authority of `store`, made at first start with a life of `lifetime`.
+/// The self-signed authority kept in `directory`, made at first start with a life of `lifetime`. The store stays locked for
+/// as long as it is held.
 ///
 /// # Errors
 /// If the store fails, or what is in it cannot be used. A damaged root is never replaced by a new one: workloads
 /// trust the old one.
 pub fn self_signed(
-    store: &EmbeddedStore,
+    directory: &Path,
     trust_domain: &TrustDomain,
     lifetime: Duration,
     now: OffsetDateTime,
-) -> Result<(Issuer, Origin), AuthorityError> {
-    let (stored, origin) = match store.root()? {
-        Some(stored) => (stored, Origin::Stored),
-        None => {
-            let key = PrivateKey::generate()?;
-            let not_before = now.replace_nanosecond(0).unwrap_or(now) - ROOT_BACKDATE;
-            let certificate = root::self_signed(&key, trust_domain, not_before, lifetime + ROOT_BACKDATE)?;
-            // In the store first: nothing is ever signed by a root that a crash could take away.
-            (store.keep_root_if_none(StoredRoot { key, certificate })?, Origin::Made)
+) -> Result<(EmbeddedStore, Issuer, Origin), AuthorityError> {
+    let (store, origin) = loop {
+        if let Some(store) = EmbeddedStore::open(directory)? {
+            break (store, Origin::Stored);
+        }
+        let key = PrivateKey::generate()?;
+        let not_before = now.replace_nanosecond(0).unwrap_or(now) - ROOT_BACKDATE;
+        let certificate = root::self_signed(&key, trust_domain, not_before, lifetime + ROOT_BACKDATE)?;
+        // In the store first: nothing is ever signed by a root that a crash could take away.
+        if let Some(store) = EmbeddedStore::create(directory, &StoredRoot { key, certificate })? {
+            break (store, Origin::Made);
         }
     };
+    let stored = store.root()?;
     let wanted = format!("spiffe://{trust_domain}");
     if stored.certificate.facts().uris != [wanted] {
         return Err(AuthorityError::TrustDomain {
@@ -102,5 +107,6 @@ pub fn self_signed(
     }
     let signer = Arc::new(FileSigner::new(&stored.key)?);
     let bundle = TrustBundle::new(vec![stored.certificate.clone()])?;
-    Ok((Issuer::new(signer, vec![stored.certificate], bundle, now)?, origin))
+    let issuer = Issuer::new(signer, vec![stored.certificate], bundle, now)?;
+    Ok((store, issuer, origin))
 }

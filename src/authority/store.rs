@@ -1,13 +1,13 @@
 //! The embedded store: one crash-safe file in the state directory.
 
 use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
 use redb::Database;
 use redb::ReadableDatabase;
-use redb::ReadableTable;
 use redb::TableDefinition;
 use redb::backends::FileBackend;
 use rustls_pki_types::CertificateDer;
@@ -19,6 +19,8 @@ use crate::x509::Certificate;
 use crate::x509::PrivateKey;
 
 const FILE: &str = "authority.redb";
+/// Ending of a store that is being made.
+const UNFINISHED: &str = ".new";
 /// What is kept of the root, by name; both are written in one transaction.
 const ROOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("root");
 const KEY: &str = "key.pkcs8";
@@ -52,7 +54,7 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
         /// What the operating system says.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Another process has it.
     #[error("store `{0}` is in use by another process; each CA needs a --state-dir of its own")]
@@ -80,21 +82,86 @@ pub enum StoreError {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `directory`, which is made with mode 0700 if missing; the file has mode 0600.
+    /// Opens the store in `directory`, which is made with mode 0700 if missing; `None` if there is no store in it yet.
     ///
     /// # Errors
-    /// If others could read it, another process has it open, or it is damaged.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+    /// If others could look into the directory, another process has the store open, or it is damaged.
+    pub fn open(directory: &Path) -> Result<Option<Self>, StoreError> {
         open_state_dir(directory)?;
         let path = directory.join(FILE);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::File { path, source }),
+            Ok(file) => {
+                let store = Self::of_file(file, path)?;
+                remove_unfinished(directory);
+                Ok(Some(store))
+            }
+        }
+    }
+
+    /// Makes the store in `directory` with `root` in it; `None` if another process was faster.
+    ///
+    /// It is made whole under another name, with mode 0600, and then given its own: however it is interrupted, there is
+    /// either no store or one with a root.
+    ///
+    /// # Errors
+    /// If the file cannot be made.
+    pub fn create(directory: &Path, root: &StoredRoot) -> Result<Option<Self>, StoreError> {
+        let path = directory.join(FILE);
+        let aside = directory.join(format!("{FILE}.{}{UNFINISHED}", std::process::id()));
+        let failed = |source| StoreError::File { path: aside.clone(), source };
+        // What a crashed process with our number left behind.
+        let _ = std::fs::remove_file(&aside);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create(true)
-            .truncate(false)
+            .create_new(true)
             .mode(0o600)
-            .open(&path)
-            .map_err(|source| StoreError::File { path: path.clone(), source })?;
+            .open(&aside)
+            .map_err(failed)?;
+        let store = Self::of_file(file, aside.clone())?;
+        store.keep(root)?;
+        // Unlike a rename, a link never replaces what is there.
+        let linked = std::fs::hard_link(&aside, &path);
+        let _ = std::fs::remove_file(&aside);
+        match linked {
+            Ok(()) => {
+                std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+                Ok(Some(Self { path, ..store }))
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                Ok(None)
+            }
+            Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// The root.
+    ///
+    /// # Errors
+    /// If the database fails, or holds no whole root.
+    pub fn root(&self) -> Result<StoredRoot, StoreError> {
+        let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
+        let table = match transaction.open_table(ROOT) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Err(self.damaged("there is none in it")),
+            Err(error) => return Err(self.failed(error)),
+        };
+        let key = table.get(KEY).map_err(|error| self.failed(error))?;
+        let certificate = table.get(CERTIFICATE).map_err(|error| self.failed(error))?;
+        let (Some(key), Some(certificate)) = (key, certificate) else {
+            return Err(self.damaged("key or certificate is missing"));
+        };
+        let der = PrivatePkcs8KeyDer::from(key.value().to_vec());
+        Ok(StoredRoot {
+            key: PrivateKey::from_der(der.into()).map_err(|error| self.damaged(error))?,
+            certificate: Certificate::from_der(CertificateDer::from(certificate.value()))
+                .map_err(|error| self.damaged(error))?,
+        })
+    }
+
+    fn of_file(file: std::fs::File, path: PathBuf) -> Result<Self, StoreError> {
         let opened = FileBackend::new(file).and_then(|file| Database::builder().create_with_backend(file));
         match opened {
             Ok(database) => Ok(Self { database, path }),
@@ -103,54 +170,15 @@ impl EmbeddedStore {
         }
     }
 
-    /// The root, if one was ever kept.
-    ///
-    /// # Errors
-    /// If the database fails or what it holds is damaged.
-    pub fn root(&self) -> Result<Option<StoredRoot>, StoreError> {
-        let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
-        match transaction.open_table(ROOT) {
-            Ok(table) => self.read(&table),
-            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
-    /// Keeps `root` unless there is one already, and returns the one that is kept. It is on disk when this returns.
-    ///
-    /// # Errors
-    /// If the database fails or what it holds is damaged.
-    pub fn keep_root_if_none(&self, root: StoredRoot) -> Result<StoredRoot, StoreError> {
+    fn keep(&self, root: &StoredRoot) -> Result<(), StoreError> {
         let transaction = self.database.begin_write().map_err(|error| self.failed(error))?;
         {
             let mut table = transaction.open_table(ROOT).map_err(|error| self.failed(error))?;
-            if let Some(earlier) = self.read(&table)? {
-                return Ok(earlier);
-            }
             table.insert(KEY, root.key.secret_der()).map_err(|error| self.failed(error))?;
-            table.insert(CERTIFICATE, root.certificate.der().as_ref()).map_err(|error| self.failed(error))?;
+            let certificate = root.certificate.der().as_ref();
+            table.insert(CERTIFICATE, certificate).map_err(|error| self.failed(error))?;
         }
-        transaction.commit().map_err(|error| self.failed(error))?;
-        Ok(root)
-    }
-
-    fn read(
-        &self,
-        table: &impl ReadableTable<&'static str, &'static [u8]>,
-    ) -> Result<Option<StoredRoot>, StoreError> {
-        let key = table.get(KEY).map_err(|error| self.failed(error))?;
-        let certificate = table.get(CERTIFICATE).map_err(|error| self.failed(error))?;
-        let (key, certificate) = match (key, certificate) {
-            (Some(key), Some(certificate)) => (key, certificate),
-            (None, None) => return Ok(None),
-            _ => return Err(self.damaged("key or certificate is missing")),
-        };
-        let der = PrivatePkcs8KeyDer::from(key.value().to_vec());
-        Ok(Some(StoredRoot {
-            key: PrivateKey::from_der(der.into()).map_err(|error| self.damaged(error))?,
-            certificate: Certificate::from_der(CertificateDer::from(certificate.value()))
-                .map_err(|error| self.damaged(error))?,
-        }))
+        transaction.commit().map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
@@ -159,6 +187,17 @@ impl EmbeddedStore {
 
     fn damaged(&self, what: impl ToString) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), what: what.to_string() }
+    }
+}
+
+/// Takes away what processes that were killed in the middle of their first start have left: roots that signed nothing.
+fn remove_unfinished(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(FILE) && name.ends_with(UNFINISHED)) {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -188,27 +227,39 @@ mod tests {
     fn the_root_made_at_first_start_is_the_root_of_every_later_start() {
         let path = directory("again");
         let domain = "td".parse().unwrap();
-        let (first, made) = self_signed(&EmbeddedStore::open(&path).unwrap(), &domain, YEAR, NOW).unwrap();
-        let (second, found) = self_signed(&EmbeddedStore::open(&path).unwrap(), &domain, YEAR, NOW).unwrap();
+        let start = || self_signed(&path, &domain, YEAR, NOW).unwrap();
+        let (first, made) = (|(_, issuer, origin)| (issuer, origin))(start());
+        std::fs::write(path.join("authority.redb.1.new"), "of a process that was killed").unwrap();
+        let (_store, second, found) = start();
         assert_eq!((made, found), (Origin::Made, Origin::Stored));
         assert_eq!(first.certificate(), second.certificate());
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(path.join(FILE).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "nothing unfinished is left");
         std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn a_store_in_use_an_open_directory_and_another_trust_domain_are_refused() {
         let path = directory("refused");
-        let store = EmbeddedStore::open(&path).unwrap();
+        let running = self_signed(&path, &"td".parse().unwrap(), YEAR, NOW).unwrap();
         assert!(matches!(EmbeddedStore::open(&path), Err(StoreError::InUse(_))));
-        self_signed(&store, &"td".parse().unwrap(), YEAR, NOW).unwrap();
-        let other = self_signed(&store, &"other".parse().unwrap(), YEAR, NOW);
+        drop(running);
+        let other = self_signed(&path, &"other".parse().unwrap(), YEAR, NOW);
         assert!(matches!(other, Err(AuthorityError::TrustDomain { .. })));
-        drop(store);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         let open = EmbeddedStore::open(&path).unwrap_err();
         assert!(open.to_string().contains("chmod 700"), "{open}");
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn whoever_makes_the_store_second_gets_nothing_and_finds_the_first_ones_root() {
+        let path = directory("race");
+        let (_store, first, _) = self_signed(&path, &"td".parse().unwrap(), YEAR, NOW).unwrap();
+        let key = PrivateKey::generate().unwrap();
+        let certificate = first.certificate().clone();
+        assert!(EmbeddedStore::create(&path, &StoredRoot { key, certificate }).unwrap().is_none());
         std::fs::remove_dir_all(path).unwrap();
     }
 

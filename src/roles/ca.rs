@@ -133,8 +133,8 @@ impl Ca {
         let (store, issuer) = match &config.authority {
             Authority::Plugged { directory } => (None, authority::load_plugged(directory, now)?),
             Authority::SelfSigned { state_dir, lifetime } => {
-                let store = EmbeddedStore::open(state_dir)?;
-                let (issuer, origin) = authority::self_signed(&store, &config.trust_domain, *lifetime, now)?;
+                let (store, issuer, origin) =
+                    authority::self_signed(state_dir, &config.trust_domain, *lifetime, now)?;
                 tracing::info!(?origin, state_dir = %state_dir.display(), "the root is self-signed");
                 (Some(store), issuer)
             }

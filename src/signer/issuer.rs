@@ -113,6 +113,7 @@ impl Issuer {
             return Err(IssuerError::KeyMismatch { certificate: subject(&certificate) });
         }
         let intermediates: Vec<_> = chain.into_iter().filter(|one| !bundle.contains(one)).collect();
+        check_links(&intermediates)?;
         let root = match intermediates.last() {
             None => &certificate,
             Some(last) => bundle.roots().iter().find(|root| last.is_signed_by(root)).ok_or_else(|| {
@@ -234,7 +235,12 @@ fn check_path(path: &[&Certificate], now: OffsetDateTime) -> Result<(), IssuerEr
             _ => {}
         }
     }
-    for pair in path.windows(2) {
+    Ok(())
+}
+
+/// Each certificate is signed by the one after it.
+fn check_links(chain: &[Certificate]) -> Result<(), IssuerError> {
+    for pair in chain.windows(2) {
         if let [lower, upper] = pair
             && !lower.is_signed_by(upper)
         {

@@ -134,7 +134,12 @@ async fn certificates_are_renewed_at_half_their_life_and_an_outage_is_an_alarm_a
     })
     .await;
     ca.restart().await;
-    stream.take("default").await;
+    // Pauses have grown to ten seconds.
+    assert!(
+        stream.next(Duration::from_secs(20)).await.is_some(),
+        "it does not heal: {}",
+        web.agent.log_tail(3)
+    );
     web.until_ready().await;
     assert_eq!(web.metric("burgrave_renewal_last_chance").await, 0.0);
 }
