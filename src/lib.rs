@@ -15,9 +15,10 @@
 //!   to the proxy it was made for. No type that holds a key prints it.
 //! - Nothing is signed that was not attested, granted, prepared and linted. The identity comes from the attestor, never
 //!   from the CSR.
-//! - The intent is on record before the signature.
+//! - The intent is on record before the signature, for the CA's own certificate too.
 //! - A leaf never outlives its issuer.
-//! - A secret that is unchanged is never pushed; a NACK never loops; the last good secret stays served while the CA is away.
+//! - A secret that is unchanged is never pushed; a NACK never loops; the last good secret stays served while the CA is away,
+//!   until it expires.
 //! - Only `clock` reads the time. Only `config` knows the names of settings.
 //!
 //! # The map

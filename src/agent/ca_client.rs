@@ -28,7 +28,7 @@ pub struct CaClient {
     server_name: Option<String>,
     root_file: PathBuf,
     token_file: PathBuf,
-    lifetime: Duration,
+    lifetime: Option<Duration>,
 }
 
 /// What the CA gave.
@@ -104,14 +104,14 @@ pub enum CaClientError {
 
 impl CaClient {
     /// A client of the CA at `endpoint` (`https://…`), which is verified by the roots in `root_file` under `server_name`, or
-    /// the endpoint's own host; it shows the token in `token_file` and asks for `lifetime`. Both files are read anew for
+    /// the endpoint's own host; it shows the token in `token_file` and asks for `lifetime`, or the CA's default. Both files are read anew for
     /// each request.
     pub fn new(
         endpoint: Endpoint,
         server_name: Option<String>,
         root_file: PathBuf,
         token_file: PathBuf,
-        lifetime: Duration,
+        lifetime: Option<Duration>,
     ) -> Self {
         Self { endpoint, server_name, root_file, token_file, lifetime }
     }
@@ -127,7 +127,9 @@ impl CaClient {
     async fn ask(&self, csr_pem: String) -> Result<Answer, CaClientError> {
         let mut request = tonic::Request::new(IstioCertificateRequest {
             csr: csr_pem,
-            validity_duration: i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX),
+            validity_duration: self
+                .lifetime
+                .map_or(0, |life| i64::try_from(life.as_secs()).unwrap_or(i64::MAX)),
             metadata: None,
         });
         request.metadata_mut().insert("authorization", self.bearer().await?);

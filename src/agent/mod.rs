@@ -18,5 +18,6 @@ pub use renewal::Renewal;
 pub use renewal::RenewalError;
 pub use schedule::Due;
 pub use schedule::Schedule;
+pub use socket::Held as HeldSocket;
 pub use socket::SocketError;
 pub use socket::bind as bind_socket;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::SecureRandom;
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -87,6 +88,7 @@ impl Renewal {
                     let (next, due) = schedule.failed(now, draw());
                     schedule = next;
                     self.metrics.failed(due.is_last_chance);
+                    self.withdraw_if_expired(now);
                     let attempt = schedule.failures();
                     match due.is_last_chance {
                         true => {
@@ -132,7 +134,20 @@ impl Renewal {
                 tracing::error!(%version, "not every proxy has answered the new roots; the new certificate is pushed all the same");
             }
         }
-        self.secrets.send_replace(Arc::new(Secrets { trust: Some(trust), identity: Some(identity) }));
+        let secrets = Secrets { trust: Some(trust), identity: Some(identity), expired_at: None };
+        self.secrets.send_replace(Arc::new(secrets));
+    }
+
+    /// Envoy takes an expired certificate without a word, and every handshake fails: better it waits for a good one.
+    fn withdraw_if_expired(&self, now: OffsetDateTime) {
+        self.secrets.send_if_modified(|secrets| {
+            let until = secrets.identity.as_ref().map(|identity| identity.chain().leaf().facts().not_after);
+            let expired_at = until.filter(|until| *until <= now);
+            if expired_at.is_some() {
+                *secrets = Arc::new(Secrets { identity: None, expired_at, ..Secrets::clone(secrets) });
+            }
+            expired_at.is_some()
+        });
     }
 }
 

@@ -12,7 +12,6 @@ mod token_review;
 mod verdict;
 
 use std::fmt;
-use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
@@ -142,10 +141,4 @@ pub trait Attestor: fmt::Debug + Send + Sync {
     /// # Errors
     /// If they prove nothing, or it cannot be found out now.
     fn attest<'a>(&'a self, shown: &'a Credentials) -> BoxFuture<'a, Result<Attested, NotAttested>>;
-}
-
-impl<A: Attestor + ?Sized> Attestor for Arc<A> {
-    fn attest<'a>(&'a self, shown: &'a Credentials) -> BoxFuture<'a, Result<Attested, NotAttested>> {
-        (**self).attest(shown)
-    }
 }

@@ -14,6 +14,8 @@ use crate::attest::NotAttested;
 use crate::attest::claims::Claims;
 use crate::attest::claims::service_account;
 
+/// The group of all service accounts.
+const GROUP: &str = "system:serviceaccounts";
 const EXTRA: &str = "authentication.kubernetes.io/";
 
 /// The caller that `status` proves for one of `audiences`. What `token` says of itself serves only to give a
@@ -34,7 +36,12 @@ pub(super) fn of(
         )));
     }
     let user = status.user.unwrap_or_default();
-    let (namespace, name) = service_account(user.username.as_deref().unwrap_or(""))?;
+    let username = user.username.as_deref().unwrap_or("");
+    let (namespace, name) = service_account(username)?;
+    // Other authenticators of the API server may know a user who only looks like one.
+    if !user.groups.as_ref().is_some_and(|groups| groups.iter().any(|group| group == GROUP)) {
+        return Err(NotAttested::NotAServiceAccount(username.to_owned()));
+    }
     Ok(Attested {
         namespace: namespace.to_owned(),
         service_account: name.to_owned(),
@@ -54,6 +61,11 @@ fn bound(user: &UserInfo, kind: &str) -> Option<Bound> {
 fn extra<'a>(user: &'a UserInfo, key: &str) -> Option<&'a str> {
     let values = user.extra.as_ref()?.get(&format!("{EXTRA}{key}"))?;
     values.first().map(String::as_str)
+}
+
+/// Whether this could be a token at all, so that the API server need not be asked about noise.
+pub(super) fn is_token(text: &str) -> bool {
+    insecure_decode_claims::<Claims>(text).is_ok()
 }
 
 /// The reason behind a refusal: the API server's words where it has some, else what the token says of itself.
@@ -115,6 +127,7 @@ mod tests {
             error: None,
             user: Some(UserInfo {
                 username: Some(username.to_owned()),
+                groups: Some(vec![GROUP.to_owned()]),
                 extra: Some(BTreeMap::from([
                     (format!("{EXTRA}pod-name"), extra("p")),
                     (format!("{EXTRA}pod-uid"), extra("u")),
@@ -145,6 +158,14 @@ mod tests {
             let refused = verdict(authenticated("system:serviceaccount:shop:web", audiences)).unwrap_err();
             assert_eq!(refused.reason(), "wrong_audience");
         }
+    }
+
+    #[test]
+    fn a_user_who_only_has_the_name_of_a_service_account_gets_nothing() {
+        let audiences = Some(vec!["istio-ca".to_owned()]);
+        let mut status = authenticated("system:serviceaccount:shop:web", audiences);
+        status.user.as_mut().unwrap().groups = Some(vec!["system:authenticated".to_owned()]);
+        assert_eq!(verdict(status).unwrap_err().reason(), "not_a_service_account");
     }
 
     #[test]

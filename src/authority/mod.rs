@@ -1,7 +1,7 @@
 //! Which root signs?
 //!
 //! Either a self-signed one, made at first start and kept in an embedded store in the state directory, or one plugged
-//! in from files. Both end as an [`Issuer`](crate::signer::Issuer), which exists only if key, certificates and roots
+//! in from files. Both end as an [`Issuer`], which exists only if key, certificates and roots
 //! belong together.
 
 mod plugged;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use crate::identity::SpiffeId;
+use crate::identity::TrustDomain;
 use crate::signer::FileSigner;
 use crate::signer::Issuer;
 use crate::signer::IssuerError;
@@ -68,6 +70,18 @@ pub enum PluggedError {
         /// What is wrong.
         source: InvalidBundle,
     },
+    /// The signing certificate is another trust domain's.
+    #[error(
+        "`{path}` carries the SPIFFE ID `{found}`, and the trust domain's is `{expected}`; set --trust-domain to the one it was made for"
+    )]
+    TrustDomain {
+        /// The file.
+        path: PathBuf,
+        /// What it carries.
+        found: String,
+        /// What it should carry, if any.
+        expected: String,
+    },
     /// The chain does not begin with the signing certificate, and is not above it either.
     #[error("`{0}/{CHAIN}` does not lead from `{CERTIFICATE}` to `{ROOTS}`: {1}")]
     Chain(PathBuf, IssuerError),
@@ -83,8 +97,15 @@ pub enum PluggedError {
 ///
 /// # Errors
 /// If a file is missing or unreadable, or key, certificates and roots do not belong together; each with a sentence.
-pub fn load_plugged(directory: &Path, now: OffsetDateTime) -> Result<Issuer, PluggedError> {
+pub fn load_plugged(
+    directory: &Path,
+    trust_domain: &TrustDomain,
+    now: OffsetDateTime,
+) -> Result<Issuer, PluggedError> {
     let certificate = read_certificates(&directory.join(CERTIFICATE))?;
+    if let Some(first) = certificate.first() {
+        check_trust_domain(first, trust_domain, &directory.join(CERTIFICATE))?;
+    }
     let key = read_key(&directory.join(KEY))?;
     let roots_path = directory.join(ROOTS);
     let bundle = TrustBundle::new(read_certificates(&roots_path)?)
@@ -103,6 +124,18 @@ pub fn load_plugged(directory: &Path, now: OffsetDateTime) -> Result<Issuer, Plu
         }
         other => PluggedError::Issuer(directory.to_owned(), other),
     })
+}
+
+/// A signing certificate that carries a SPIFFE ID carries that of its trust domain.
+fn check_trust_domain(one: &Certificate, wanted: &TrustDomain, path: &Path) -> Result<(), PluggedError> {
+    let expected = SpiffeId::of_trust_domain(wanted).to_string();
+    let mut ids = one.facts().uris.iter().filter(|uri| uri.to_ascii_lowercase().starts_with("spiffe:"));
+    match ids.find(|uri| **uri != expected) {
+        None => Ok(()),
+        Some(other) => {
+            Err(PluggedError::TrustDomain { path: path.to_owned(), found: other.clone(), expected })
+        }
+    }
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<Certificate>, PluggedError> {

@@ -10,6 +10,8 @@ use redb::Database;
 use redb::ReadableDatabase;
 use redb::TableDefinition;
 use redb::backends::FileBackend;
+use ring::rand::SecureRandom;
+use ring::rand::SystemRandom;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 
@@ -17,6 +19,7 @@ use crate::authority::state_dir::StateDirError;
 use crate::authority::state_dir::open_state_dir;
 use crate::x509::Certificate;
 use crate::x509::PrivateKey;
+use crate::x509::certificate::hex;
 
 const FILE: &str = "authority.redb";
 /// Ending of a store that is being made.
@@ -109,10 +112,13 @@ impl EmbeddedStore {
     /// If the file cannot be made.
     pub fn create(directory: &Path, root: &StoredRoot) -> Result<Option<Self>, StoreError> {
         let path = directory.join(FILE);
-        let aside = directory.join(format!("{FILE}.{}{UNFINISHED}", std::process::id()));
+        // By chance, not by process: in containers on one volume every process is the first.
+        let mut chance = [0; 8];
+        let no_chance =
+            |_| StoreError::File { path: path.clone(), source: io::Error::other("no randomness") };
+        SystemRandom::new().fill(&mut chance).map_err(no_chance)?;
+        let aside = directory.join(format!("{FILE}.{}{UNFINISHED}", hex(&chance)));
         let failed = |source| StoreError::File { path: aside.clone(), source };
-        // What a crashed process with our number left behind.
-        let _ = std::fs::remove_file(&aside);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -228,7 +234,8 @@ mod tests {
         let path = directory("again");
         let domain = "td".parse().unwrap();
         let start = || self_signed(&path, &domain, YEAR, NOW).unwrap();
-        let (first, made) = (|(_, issuer, origin)| (issuer, origin))(start());
+        let (store, first, made) = start();
+        drop(store);
         std::fs::write(path.join("authority.redb.1.new"), "of a process that was killed").unwrap();
         let (_store, second, found) = start();
         assert_eq!((made, found), (Origin::Made, Origin::Stored));

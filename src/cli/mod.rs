@@ -62,9 +62,12 @@ enum Command {
 /// Whatever the role or command says; its display is a whole sentence.
 pub fn run() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    let variables: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
     let root = Arguments::command();
-    check_environment(names.iter().map(String::as_str), &known_variables(&root))?;
+    let pairs = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    check_environment(pairs, &known_variables(&root))?;
     let (level, audit) = match arguments.command {
         Command::Ca(_) => ("info", true),
         Command::Agent(_) => ("info", false),

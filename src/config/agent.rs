@@ -34,7 +34,7 @@ pub struct RawAgent {
     /// File with the service-account token; read anew for each request [default: /var/run/secrets/tokens/istio-token]
     #[arg(long, env = "BURGRAVE_TOKEN_FILE", value_name = "FILE", help_heading = "CA")]
     pub token_file: Option<PathBuf>,
-    /// Life to ask for [default: 24h]
+    /// Life to ask for [default: the CA's own default]
     #[arg(long, env = "BURGRAVE_LEAF_LIFETIME", value_name = "DURATION", help_heading = "CA")]
     pub leaf_lifetime: Option<HumanDuration>,
 
@@ -62,8 +62,8 @@ pub struct AgentConfig {
     pub ca_server_name: Option<String>,
     /// File with the token.
     pub token_file: PathBuf,
-    /// Life to ask for.
-    pub leaf_lifetime: Duration,
+    /// Life to ask for; `None` leaves it to the CA.
+    pub leaf_lifetime: Option<Duration>,
     /// Socket for proxies.
     pub socket: PathBuf,
     /// Its permission bits.
@@ -86,7 +86,7 @@ impl RawAgent {
             ca_root_file: path(raw.ca_root_file, "/var/run/secrets/istio/root-cert.pem"),
             ca_server_name: raw.ca_server_name,
             token_file: path(raw.token_file, "/var/run/secrets/tokens/istio-token"),
-            leaf_lifetime: raw.leaf_lifetime.unwrap_or(HumanDuration::hours(24)).0,
+            leaf_lifetime: raw.leaf_lifetime.map(|life| life.0),
             socket: path(raw.socket, "/var/run/secrets/workload-spiffe-uds/socket"),
             socket_mode: socket_mode(raw.socket_mode.as_deref())?,
             admin_listen: raw.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15020))),
@@ -133,7 +133,7 @@ mod tests {
     fn the_address_of_the_ca_is_all_that_must_be_set() {
         let config = with_ca().resolve().unwrap();
         assert_eq!(config.socket_mode, 0o600);
-        assert_eq!(config.leaf_lifetime, Duration::from_secs(86_400));
+        assert_eq!(config.leaf_lifetime, None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::config::duration::HumanDuration;
 use crate::config::layers::ConfigError;
 use crate::config::layers::over_file;
 use crate::identity::TrustDomain;
+use crate::issuance::InvalidProfile;
 use crate::issuance::Profile;
 use crate::issuance::ServingNames;
 
@@ -23,7 +24,7 @@ pub struct RawCa {
     #[serde(skip)]
     pub config: Option<PathBuf>,
 
-    /// Trust domain of every identity: spiffe://<trust domain>/ns/<namespace>/sa/<service account> [default: cluster.local]
+    /// Trust domain of every identity: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT [default: cluster.local]
     #[arg(long, env = "BURGRAVE_TRUST_DOMAIN", value_name = "NAME")]
     pub trust_domain: Option<String>,
 
@@ -160,7 +161,17 @@ impl RawCa {
             seconds(raw.leaf_lifetime, HumanDuration::hours(24)),
             seconds(raw.max_leaf_lifetime, HumanDuration::hours(24)),
         )
-        .map_err(|error| ConfigError::Invalid { setting: "leaf-lifetime", what: error.to_string() })?;
+        .map_err(|error| {
+            let setting = match error {
+                InvalidProfile::Backdate(_) => "backdate",
+                InvalidProfile::DefaultAboveMaximum { .. } | InvalidProfile::Zero => "leaf-lifetime",
+            };
+            invalid(setting, error)
+        })?;
+        let root_lifetime = seconds(raw.root_lifetime, HumanDuration::hours(3650 * 24));
+        if root_lifetime.is_zero() {
+            return Err(invalid("root-lifetime", "a root must live for some time"));
+        }
         let names = raw.serving_names.unwrap_or_else(|| vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
         Ok(CaConfig {
             trust_domain: raw
@@ -171,8 +182,10 @@ impl RawCa {
                 .map_err(|error| invalid("trust-domain", error))?,
             listen: raw.listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 15012))),
             admin_listen: raw.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15014))),
-            serving_names: ServingNames::of(names.iter().map(String::as_str)),
-            authority: authority(raw.state_dir, raw.ca_dir, raw.root_lifetime)?,
+            serving_names: ServingNames::of(names.iter().map(String::as_str)).map_err(|name| {
+                invalid("serving-names", format!("`{name}` is neither a DNS name nor an IP address"))
+            })?,
+            authority: authority(raw.state_dir, raw.ca_dir, root_lifetime)?,
             bundle_file: raw.bundle_file,
             profile,
             audiences: audiences(raw.token_audiences)?,
@@ -189,11 +202,10 @@ fn invalid(setting: &'static str, what: impl ToString) -> ConfigError {
 fn authority(
     state_dir: Option<PathBuf>,
     ca_dir: Option<PathBuf>,
-    lifetime: Option<HumanDuration>,
+    lifetime: Duration,
 ) -> Result<Authority, ConfigError> {
     match (state_dir, ca_dir) {
         (Some(state_dir), None) => {
-            let lifetime = lifetime.unwrap_or(HumanDuration::hours(3650 * 24)).0;
             Ok(Authority::SelfSigned { state_dir, lifetime })
         }
         (None, Some(directory)) => Ok(Authority::Plugged { directory }),
@@ -274,6 +286,10 @@ mod tests {
                 "`--trust-domain`: trust domain `a/b`",
             ),
             (RawCa { token_audiences: Some(vec![]), ..with_state() }, "an audience is empty"),
+            (RawCa { root_lifetime: Some(HumanDuration::hours(0)), ..with_state() }, "`--root-lifetime`"),
+            (RawCa { backdate: Some(HumanDuration::hours(2)), ..with_state() }, "`--backdate`"),
+            (RawCa { serving_names: Some(vec!["ca:15012".into()]), ..with_state() }, "`ca:15012` is neither"),
+            (RawCa { serving_names: Some(vec![]), ..with_state() }, "`--serving-names`"),
             (RawCa { leaf_lifetime: Some(HumanDuration::hours(25)), ..with_state() }, "above the maximum"),
         ] {
             let refused = resolve(raw).unwrap_err();

@@ -17,21 +17,22 @@ pub struct UnknownVariable(String, String);
 /// # Errors
 /// If there is one; it says which setting was probably meant.
 pub fn check_environment<'a>(
-    names: impl IntoIterator<Item = &'a str>,
+    variables: impl IntoIterator<Item = (&'a str, &'a str)>,
     known: &[&str],
 ) -> Result<(), UnknownVariable> {
-    let ours = names.into_iter().filter(|name| name.starts_with(PREFIX));
-    match ours.into_iter().find(|name| !known.contains(name) && !is_service_link(name)) {
-        Some(name) => Err(UnknownVariable(name.to_owned(), hint(name, known))),
+    let mut ours = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
+    match ours.find(|(name, value)| !known.contains(name) && !is_service_link(name, value)) {
+        Some((name, _)) => Err(UnknownVariable(name.to_owned(), hint(name, known))),
         None => Ok(()),
     }
 }
 
-fn is_service_link(name: &str) -> bool {
+fn is_service_link(name: &str, value: &str) -> bool {
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
-        || name.ends_with("_PORT")
-        || name.contains("_PORT_")
+        || (name.ends_with("_PORT") && is_url)
+        || ["_TCP", "_UDP", "_SCTP"].iter().any(|kind| name.contains("_PORT_") && name.contains(kind))
 }
 
 #[cfg(test)]
@@ -41,7 +42,9 @@ mod tests {
     #[test]
     fn a_near_miss_is_refused_and_service_links_are_let_through() {
         let known = ["BURGRAVE_TRUST_DOMAIN", "BURGRAVE_LISTEN"];
-        let check = |name| check_environment([name], &known).map_err(|error| error.to_string());
+        let check = |name| {
+            check_environment([(name, "tcp://10.0.0.1:80")], &known).map_err(|error| error.to_string())
+        };
         for fine in [
             "PATH",
             "BURGRAVE_LISTEN",
@@ -51,6 +54,7 @@ mod tests {
         ] {
             assert_eq!(check(fine), Ok(()));
         }
+        assert!(check_environment([("BURGRAVE_LISTEN_PORT", "80")], &known).is_err());
         assert_eq!(
             check("BURGRAVE_TRUSTDOMAIN"),
             Err("environment variable `BURGRAVE_TRUSTDOMAIN` sets nothing; did you mean `BURGRAVE_TRUST_DOMAIN`?"

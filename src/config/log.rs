@@ -1,8 +1,6 @@
 //! Settings of the log, the same for every role.
 
 use clap::ValueEnum;
-use serde::Deserialize;
-use serde::Serialize;
 
 use crate::telemetry::LogFormat;
 
@@ -20,7 +18,7 @@ pub struct RawLog {
 }
 
 /// A log format by name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum RawLogFormat {
     /// For people.
     #[default]

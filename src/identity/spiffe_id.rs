@@ -33,7 +33,7 @@ pub enum InvalidSpiffeId {
     /// It does not begin with `spiffe://`.
     #[error("`{0}` does not begin with `spiffe://`")]
     Scheme(String),
-    /// It is longer than [`MAX_LENGTH`].
+    /// It is longer than the standard allows.
     #[error("the SPIFFE ID has {0} bytes; the standard allows at most {MAX_LENGTH}")]
     TooLong(usize),
     /// Its host is not a trust domain.

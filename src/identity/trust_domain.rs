@@ -16,7 +16,7 @@ pub enum InvalidTrustDomain {
     /// Nothing was given.
     #[error("the trust domain is empty; give a name such as `cluster.local`")]
     Empty,
-    /// More than [`MAX_LENGTH`] bytes.
+    /// It is longer than the standard allows.
     #[error("the trust domain has {0} bytes; SPIFFE allows at most {MAX_LENGTH}")]
     TooLong(usize),
     /// A character that the standard leaves out.

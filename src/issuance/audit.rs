@@ -3,6 +3,8 @@
 //! The target `audit` and its field names are a contract with those who keep the logs. No token, no request and
 //! no certificate is written, only what names them.
 
+use time::OffsetDateTime;
+
 use crate::attest::Attested;
 use crate::issuance::prepare::Prepared;
 use crate::x509::SerialNumber;
@@ -37,7 +39,29 @@ pub(super) fn issued(request_id: &str, serial: &SerialNumber) {
     tracing::info!(target: "audit", event = "issued", request_id, %serial, "a certificate was signed");
 }
 
+/// The CA is about to sign the certificate of its own listener.
+pub(super) fn intended_for_ourselves(serial: &SerialNumber, expires_at: OffsetDateTime) {
+    tracing::info!(target: "audit", event = "intended", purpose = "serving", %serial, %expires_at, "the CA signs its own certificate");
+}
+
 /// It was not; `reason` is from a closed set, `error` says more.
 pub(super) fn refused(request_id: &str, reason: &'static str, error: &dyn std::error::Error) {
-    tracing::warn!(target: "audit", event = "refused", request_id, reason, error = %error, "a request was refused");
+    let error = one_line(&error.to_string());
+    tracing::warn!(target: "audit", event = "refused", request_id, reason, error, "a request was refused");
+}
+
+/// A text that may quote a stranger, without what could begin a line of its own.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_stranger_cannot_begin_a_line_of_the_audit_trail() {
+        let kept = one_line("unknown variant `X\nissued \u{1b}[0m`");
+        assert_eq!(kept, "unknown variant `X\u{fffd}issued \u{fffd}[0m`");
+    }
 }

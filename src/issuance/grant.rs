@@ -29,6 +29,11 @@ pub enum NotGranted {
     /// Its names do not make a SPIFFE ID.
     #[error("no SPIFFE ID can be made for the caller: {0}")]
     Identity(#[from] InvalidSpiffeId),
+    /// It asks for an identity that is not its own.
+    #[error(
+        "the caller asks for another's identity (`ImpersonatedIdentity`), which is not supported; callers get their own"
+    )]
+    ForAnother,
     /// It asks for too long a life.
     #[error(transparent)]
     Lifetime(#[from] LifetimeAboveMaximum),
@@ -39,6 +44,7 @@ impl NotGranted {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Identity(_) => "identity_impossible",
+            Self::ForAnother => "for_another",
             Self::Lifetime(_) => "lifetime_above_maximum",
         }
     }

@@ -33,6 +33,8 @@ pub struct Request {
     pub csr: String,
     /// Wanted lifetime in seconds; zero or less for the default.
     pub lifetime: i64,
+    /// Whether an identity other than the caller's own is asked for, as ztunnel does for its node's pods.
+    pub for_another: bool,
 }
 
 /// A signed chain: leaf, intermediates, then all roots as one text, each element PEM.
@@ -118,6 +120,9 @@ impl Pipeline {
         // 2. Do they hold the key? Nothing but the public key survives this step.
         let csr = Csr::from_pem(request.csr.as_bytes())?.verify()?;
         // 3. What may they have? The identity comes from step 1.
+        if request.for_another {
+            return Err(NotGranted::ForAnother.into());
+        }
         let grant = self.policy.grant(&caller, request.lifetime)?;
         // 4. Exactly what will be signed?
         let spiffe_id = grant.spiffe_id().to_string();

@@ -38,6 +38,9 @@ pub enum NotPrepared {
         "the issuer's certificates expired at {0}; nothing can be issued until the CA has a valid root and intermediates"
     )]
     IssuerExpired(OffsetDateTime),
+    /// The clock is before the issuer's time.
+    #[error("the issuer's certificates are not valid before {0}; check this machine's clock")]
+    IssuerNotYetValid(OffsetDateTime),
     /// The lint found something. This is a defect of ours; better no certificate than this one.
     #[error("the prepared certificate breaks a rule, and is not signed: {0}")]
     Lint(&'static str),
@@ -51,6 +54,7 @@ impl NotPrepared {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::IssuerExpired(_) => "issuer_expired",
+            Self::IssuerNotYetValid(_) => "issuer_not_yet_valid",
             Self::Lint(_) => "lint",
             Self::Key(_) => "csr_malformed",
         }
@@ -74,19 +78,22 @@ pub fn prepare(
 ) -> Result<Prepared, NotPrepared> {
     // A certificate tells whole seconds.
     let now = now.replace_nanosecond(0).unwrap_or(now);
-    let end = issuer.not_after();
+    let (begin, end) = (issuer.not_before(), issuer.not_after());
     if end <= now {
         return Err(NotPrepared::IssuerExpired(end));
     }
+    if now < begin {
+        return Err(NotPrepared::IssuerNotYetValid(begin));
+    }
     let wanted = now.saturating_add(Duration::try_from(grant.lifetime()).unwrap_or(Duration::MAX));
     let not_after = wanted.min(end);
-    let not_before = (now - profile.backdate()).max(issuer.certificate().facts().not_before);
+    let not_before = (now - profile.backdate()).max(begin);
     let uri = grant.spiffe_id().to_string();
     let leaf = Leaf {
         serial: &serial,
         signature_algorithm: issuer.signer().signature_algorithm(),
         issuer: &issuer.certificate().facts().subject,
-        issuer_key_id: issuer.certificate().facts().subject_key_id.as_deref(),
+        issuer_key_id: Some(issuer.key_id()),
         not_before,
         not_after,
         spki: csr.spki(),

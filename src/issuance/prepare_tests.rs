@@ -82,6 +82,8 @@ fn a_leaf_lies_within_the_life_of_its_issuer_and_says_when_it_was_cut() {
     assert_eq!(leaf.facts().not_before, issuer.certificate().facts().not_before);
     let late = prepared(&issuer, 0, NOW + 3 * HOUR);
     assert!(matches!(late, Err(NotPrepared::IssuerExpired(_))));
+    let early = prepared(&issuer, 0, NOW - HOUR);
+    assert!(matches!(early, Err(NotPrepared::IssuerNotYetValid(_))));
 }
 
 /// Parts of a leaf, to be changed before the lint looks.

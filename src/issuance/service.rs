@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use prost_types::value::Kind;
 use ring::rand::SecureRandom;
 use tonic::Code;
 use tonic::Response;
@@ -12,6 +13,7 @@ use tonic::metadata::MetadataMap;
 
 use crate::attest::Credentials;
 use crate::attest::NotAttested;
+use crate::issuance::grant::NotGranted;
 use crate::issuance::pipeline::Pipeline;
 use crate::issuance::pipeline::Refused;
 use crate::issuance::pipeline::Request;
@@ -44,8 +46,13 @@ impl IstioCertificateService for CertificateService {
         let id = request_id();
         let credentials = Credentials { token: bearer_token(request.metadata()) };
         let message = request.into_inner();
-        let asked =
-            Request { id: id.clone(), credentials, csr: message.csr, lifetime: message.validity_duration };
+        let asked = Request {
+            id: id.clone(),
+            credentials,
+            for_another: for_another(&message),
+            csr: message.csr,
+            lifetime: message.validity_duration,
+        };
         match self.0.issue(asked).await {
             Ok(issued) => Ok(Response::new(IstioCertificateResponse { cert_chain: issued.chain })),
             Err(refused) => Err(opaque(&refused, &id)),
@@ -61,6 +68,9 @@ fn opaque(refused: &Refused, id: &str) -> Status {
             (Code::Unavailable, "the caller cannot be authenticated at the moment")
         }
         Refused::Attest(_) => (Code::Unauthenticated, "request authenticate failure"),
+        Refused::Grant(NotGranted::ForAnother) => {
+            (Code::Unauthenticated, "request impersonation authentication failure")
+        }
         Refused::Csr(_) | Refused::Grant(_) => (Code::InvalidArgument, "the certificate request was refused"),
         Refused::Prepare(_) | Refused::Sign(_) => (Code::Internal, "the certificate could not be issued"),
     };
@@ -69,6 +79,16 @@ fn opaque(refused: &Refused, id: &str) -> Status {
         status.metadata_mut().insert("x-request-id", id);
     }
     status
+}
+
+/// Whether the message asks for somebody else's identity.
+fn for_another(message: &IstioCertificateRequest) -> bool {
+    let asked = message.metadata.as_ref().and_then(|metadata| metadata.fields.get("ImpersonatedIdentity"));
+    match asked.and_then(|value| value.kind.as_ref()) {
+        None | Some(Kind::NullValue(_)) => false,
+        Some(Kind::StringValue(name)) => !name.is_empty(),
+        Some(_) => true,
+    }
 }
 
 fn bearer_token(metadata: &MetadataMap) -> Option<String> {
@@ -106,6 +126,20 @@ mod tests {
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().contains("0123") && !status.message().contains("signed"));
         assert_eq!(status.metadata().get("x-request-id").unwrap(), "0123");
+    }
+
+    #[test]
+    fn a_request_for_another_is_noticed() {
+        let with = |kind: Option<Kind>| {
+            let value = prost_types::Value { kind };
+            let fields = [("ImpersonatedIdentity".to_owned(), value)].into_iter().collect();
+            let metadata = Some(prost_types::Struct { fields });
+            for_another(&IstioCertificateRequest { metadata, ..IstioCertificateRequest::default() })
+        };
+        assert!(!for_another(&IstioCertificateRequest::default()));
+        assert!(!with(None) && !with(Some(Kind::StringValue(String::new()))));
+        assert!(with(Some(Kind::StringValue("spiffe://td/ns/a/sa/b".to_owned()))));
+        assert!(with(Some(Kind::BoolValue(true))));
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::ServerName;
 use time::OffsetDateTime;
 
+use crate::issuance::audit;
 use crate::issuance::serial;
 use crate::signer::Issuer;
 use crate::signer::SignError;
@@ -28,15 +30,22 @@ pub struct ServingNames {
 
 impl ServingNames {
     /// Sorts names into DNS names and IP addresses.
-    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+    ///
+    /// # Errors
+    /// The first that is neither; an empty text if there is none at all.
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let mut sorted = Self::default();
         for name in names {
-            match name.parse() {
-                Ok(address) => sorted.ip.push(address),
-                Err(_) => sorted.dns.push(name.to_owned()),
+            match ServerName::try_from(name) {
+                Ok(ServerName::DnsName(_)) => sorted.dns.push(name.to_owned()),
+                Ok(ServerName::IpAddress(address)) => sorted.ip.push(address.into()),
+                Ok(_) | Err(_) => return Err(name.to_owned()),
             }
         }
-        sorted
+        match sorted == Self::default() {
+            true => Err(String::new()),
+            false => Ok(sorted),
+        }
     }
 }
 
@@ -52,6 +61,16 @@ pub enum ServingError {
     /// Its issuer has expired.
     #[error("the issuer's certificates expired at {0}")]
     IssuerExpired(OffsetDateTime),
+    /// A peer would not take it, nor any leaf of ours.
+    #[error(
+        "certificates under `{issuer}` are rejected by peers: {cause}; look at its chain with `burgrave cert inspect`"
+    )]
+    Rejected {
+        /// Subject of the signing certificate.
+        issuer: String,
+        /// What webpki says.
+        cause: String,
+    },
     /// The template failed.
     #[error("the CA's own certificate: {0}")]
     Template(#[from] Malformed),
@@ -76,13 +95,13 @@ pub fn serving_certificate(
     }
     let key = PrivateKey::generate()?;
     let not_after = (now + lifetime).min(end);
-    let authority = issuer.certificate().facts();
+    let serial = serial::draw().map_err(|none| SignError(none.to_string()))?;
     let tbs = Leaf {
-        serial: &serial::draw().map_err(|none| SignError(none.to_string()))?,
+        serial: &serial,
         signature_algorithm: issuer.signer().signature_algorithm(),
-        issuer: &authority.subject,
-        issuer_key_id: authority.subject_key_id.as_deref(),
-        not_before: (now - backdate).max(authority.not_before),
+        issuer: &issuer.certificate().facts().subject,
+        issuer_key_id: Some(issuer.key_id()),
+        not_before: (now - backdate).max(issuer.not_before()),
         not_after,
         spki: key.spki(),
         uris: &[],
@@ -91,10 +110,43 @@ pub fn serving_certificate(
         client_auth: false,
     }
     .to_der()?;
+    audit::intended_for_ourselves(&serial, not_after);
     let signature = issuer.signer().sign(&tbs)?;
     let leaf = tbs::certificate(&tbs, issuer.signer().signature_algorithm(), &signature);
-    let chain = std::iter::once(CertificateDer::from(leaf))
+    let chain: Vec<_> = std::iter::once(CertificateDer::from(leaf))
         .chain(issuer.intermediates().iter().map(|one| one.der().clone()))
         .collect();
+    check_path(&chain, issuer, now)?;
     Ok((CertifiedKey::new(chain, key.signing()), not_after))
+}
+
+/// Whether a peer with our roots would take a certificate of ours: name constraints, unknown critical extensions and weak
+/// signatures above the leaf show only here.
+fn check_path(
+    chain: &[CertificateDer<'_>],
+    issuer: &Issuer,
+    now: OffsetDateTime,
+) -> Result<(), ServingError> {
+    let rejected = |error: webpki::Error| ServingError::Rejected {
+        issuer: issuer.certificate().facts().subject_text.clone(),
+        cause: error.to_string(),
+    };
+    let Some((leaf, intermediates)) = chain.split_first() else {
+        return Err(rejected(webpki::Error::UnknownIssuer));
+    };
+    let roots = issuer.bundle().roots().iter().map(|root| webpki::anchor_from_trusted_cert(root.der()));
+    let anchors = roots.collect::<Result<Vec<_>, _>>().map_err(rejected)?;
+    let seconds = Duration::from_secs(u64::try_from(now.unix_timestamp()).unwrap_or(0));
+    let leaf = webpki::EndEntityCert::try_from(leaf).map_err(rejected)?;
+    leaf.verify_for_usage(
+        webpki::ALL_VERIFICATION_ALGS,
+        &anchors,
+        intermediates,
+        rustls_pki_types::UnixTime::since_unix_epoch(seconds),
+        webpki::KeyUsage::server_auth(),
+        None,
+        None,
+    )
+    .map_err(rejected)?;
+    Ok(())
 }

@@ -38,6 +38,9 @@ pub enum ConnectError {
         "no Kubernetes API server is known: {0}; run in a pod, set --kubeconfig, or verify tokens by --token-jwks"
     )]
     NothingFound(#[from] Box<kube::config::InferConfigError>),
+    /// A proxy is asked for.
+    #[error("the kubeconfig asks for the proxy `{0}`, which is not supported; reach the API server directly")]
+    Proxy(String),
     /// The client could not be made of what was found.
     #[error("no Kubernetes client can be made: {0}")]
     Client(#[from] Box<kube::Error>),
@@ -57,6 +60,9 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(unusable)?
         }
     };
+    if let Some(proxy) = &config.proxy_url {
+        return Err(ConnectError::Proxy(proxy.to_string()));
+    }
     config.connect_timeout = Some(CONNECT);
     Ok(over_http2(&config).map_err(Box::new)?)
 }

@@ -1,11 +1,16 @@
 //! May we do that? Asked at start, so that a missing rule is a sentence and not a failed request at night.
 
+use std::time::Duration;
+
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReviewSpec;
 use kube::Api;
 use kube::Client;
 use kube::api::PostParams;
+
+/// How long the answer may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One thing that RBAC allows or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +40,9 @@ pub enum PermissionCheck {
     /// The rule is missing.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// The API server did not answer.
+    #[error("the API server did not say within {} s what we may do", TIMEOUT.as_secs())]
+    Silent,
     /// The API server could not be asked.
     #[error("the API server cannot be asked what we may do: {0}")]
     Unanswered(#[from] Box<kube::Error>),
@@ -57,9 +65,10 @@ pub async fn may(client: &Client, rule: Rule) -> Result<(), PermissionCheck> {
         },
         ..SelfSubjectAccessReview::default()
     };
-    let answer = Api::<SelfSubjectAccessReview>::all(client.clone())
-        .create(&PostParams::default(), &question)
+    let (reviews, options) = (Api::<SelfSubjectAccessReview>::all(client.clone()), PostParams::default());
+    let answer = tokio::time::timeout(TIMEOUT, reviews.create(&options, &question))
         .await
+        .map_err(|_| PermissionCheck::Silent)?
         .map_err(Box::new)?;
     match answer.status.is_some_and(|status| status.allowed) {
         true => Ok(()),

@@ -17,6 +17,7 @@ use crate::admin::Admin;
 use crate::agent;
 use crate::agent::AgentMetrics;
 use crate::agent::CaClient;
+use crate::agent::HeldSocket;
 use crate::agent::Renewal;
 use crate::clock::Clock;
 use crate::config::AgentConfig;
@@ -31,6 +32,9 @@ use crate::telemetry::Held;
 
 /// How long streams may take to end after SIGTERM; each gets its last word at once.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// How often a silent proxy is asked whether it is there, and how long it may take to say so.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Why the agent did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,7 @@ pub struct Agent {
     subscribers: Subscribers,
     renew: Arc<Notify>,
     socket: UnixListener,
+    held_socket: HeldSocket,
     pages: TcpListener,
 }
 
@@ -67,7 +72,7 @@ impl Agent {
     /// # Errors
     /// If one of them cannot be bound.
     pub async fn start(config: AgentConfig, clock: Clock) -> Result<Self, AgentError> {
-        let socket = agent::bind_socket(&config.socket, config.socket_mode).await?;
+        let (socket, held_socket) = agent::bind_socket(&config.socket, config.socket_mode).await?;
         let pages = admin::bind(config.admin_listen, "--admin-listen").await?;
         Ok(Self {
             config,
@@ -76,6 +81,7 @@ impl Agent {
             subscribers: Subscribers::default(),
             renew: Arc::new(Notify::new()),
             socket,
+            held_socket,
             pages,
         })
     }
@@ -134,10 +140,15 @@ impl Agent {
             now: self.renew,
         };
         let pages = Admin::new(registry, Arc::new(ready)).serve(self.pages, stop.clone());
-        let api = Server::builder().add_service(sds.server()).serve_with_incoming_shutdown(
-            UnixListenerStream::new(self.socket),
-            stop.clone().cancelled_owned(),
-        );
+        let api = Server::builder()
+            // A frozen proxy must not be waited for whenever the roots change.
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .add_service(sds.server())
+            .serve_with_incoming_shutdown(
+                UnixListenerStream::new(self.socket),
+                stop.clone().cancelled_owned(),
+            );
         let drained = async {
             stop.cancelled().await;
             tokio::time::sleep(DRAIN).await;
@@ -156,31 +167,30 @@ impl Agent {
             served = served => served.map(|_| ()),
             () = drained => Ok(()),
         };
-        // A socket that nobody answers on would only mislead; another agent's would not be ours to take away, but
-        // nobody else can have bound it while we did.
-        let _ = std::fs::remove_file(&self.config.socket);
+        drop(self.held_socket);
         result
     }
 }
 
 fn held(secrets: &Secrets) -> Held {
-    let leaf = secrets.identity.iter().map(|identity| {
+    let valid = secrets.identity.as_ref().map(|identity| identity.chain().leaf().facts().not_after);
+    let leaf = valid.or(secrets.expired_at).map(|until| {
         let expiring = Expiring { kind: "leaf", id: names::IDENTITY.to_owned() };
-        (expiring, identity.chain().leaf().facts().not_after)
+        (expiring, until)
     });
     let roots = secrets.trust.iter().flat_map(|trust| trust.bundle().roots()).map(|root| {
         let id = root.fingerprint().chars().take(16).collect();
         (Expiring { kind: "root", id }, root.facts().not_after)
     });
-    leaf.chain(roots).collect()
+    leaf.into_iter().chain(roots).collect()
 }
 
 fn ready(secrets: &Secrets, clock: &Clock) -> Result<(), String> {
-    let identity = secrets.identity.as_ref().ok_or("no certificate has been issued yet; the log says why")?;
-    let until = identity.chain().leaf().facts().not_after;
-    match until > clock.now() {
-        true => Ok(()),
-        false => {
+    let until = secrets.identity.as_ref().map(|identity| identity.chain().leaf().facts().not_after);
+    match until.or(secrets.expired_at) {
+        None => Err("no certificate has been issued yet; the log says why".to_owned()),
+        Some(until) if until > clock.now() => Ok(()),
+        Some(until) => {
             Err(format!("the certificate expired at {until} and could not be renewed; the log says why"))
         }
     }

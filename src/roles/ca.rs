@@ -47,6 +47,12 @@ use crate::tls::HotCertificate;
 const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How soon something that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How often we ask whether we still may do what we may.
+const NOW_AND_THEN: Duration = Duration::from_secs(30);
+/// How long one request may take, from its first byte to its answer.
+const REQUEST: Duration = Duration::from_secs(20);
+/// How long a connection may live before its client is asked to open another; strangers cannot hold them for ever.
+const CONNECTION: Duration = Duration::from_secs(600);
 /// What we must be allowed to do.
 const REVIEW_TOKENS: k8s::Rule =
     k8s::Rule { group: "authentication.k8s.io", resource: "tokenreviews", verb: "create" };
@@ -100,6 +106,9 @@ pub enum CaError {
     /// A listener failed while serving.
     #[error("the listener failed: {0}")]
     Listener(#[from] std::io::Error),
+    /// A part ended by itself.
+    #[error("a part of the CA ended by itself; the log above has the reason, if it has one")]
+    Ended,
     /// The gRPC server failed.
     #[error("the certificate service failed: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -131,7 +140,9 @@ impl Ca {
     pub async fn start(config: CaConfig, clock: Clock) -> Result<Self, CaError> {
         let now = clock.now();
         let (store, issuer) = match &config.authority {
-            Authority::Plugged { directory } => (None, authority::load_plugged(directory, now)?),
+            Authority::Plugged { directory } => {
+                (None, authority::load_plugged(directory, &config.trust_domain, now)?)
+            }
             Authority::SelfSigned { state_dir, lifetime } => {
                 let (store, issuer, origin) =
                     authority::self_signed(state_dir, &config.trust_domain, *lifetime, now)?;
@@ -150,9 +161,9 @@ impl Ca {
         }
         let complaint = Complaint::default();
         let mut background = JoinSet::new();
-        let attestor = attestor(&config, &clock, &complaint, &mut background).await?;
         let api = admin::bind(config.listen, "--listen").await?;
         let pages = admin::bind(config.admin_listen, "--admin-listen").await?;
+        let attestor = attestor(&config, &clock, &complaint, &mut background).await?;
         let issuer = watch::Sender::new(Arc::new(issuer));
         Ok(Self { config, clock, issuer, attestor, complaint, _store: store, api, pages, background })
     }
@@ -163,11 +174,6 @@ impl Ca {
     /// If the operating system does not tell.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.api.local_addr()
-    }
-
-    /// The roots that are trusted, as PEM: what clients need in a file to know this CA.
-    pub fn bundle_pem(&self) -> String {
-        self.issuer.borrow().bundle().to_pem()
     }
 
     /// Serves until `stop` is cancelled; then finishes what is under way, within the configured time.
@@ -186,7 +192,7 @@ impl Ca {
             clock: self.clock.clone(),
         };
         let first_end = watch::Sender::new(serving.renew()?);
-        let serving_end = first_end.subscribe();
+        let (serving_end, serving_ends) = (first_end.subscribe(), first_end.subscribe());
         self.background.spawn(serving.keep_fresh(first_end));
         let held = {
             let issuer = self.issuer.subscribe();
@@ -205,8 +211,15 @@ impl Ca {
             let (issuer, clock, complaint) =
                 (self.issuer.subscribe(), self.clock.clone(), self.complaint.clone());
             move || {
+                let now = clock.now();
                 let issuer = issuer.borrow().clone();
-                issuer.try_out(clock.now()).map_err(|error| error.to_string())?;
+                issuer.try_out(now).map_err(|error| error.to_string())?;
+                let serving_end = *serving_ends.borrow();
+                if serving_end <= now {
+                    return Err(format!(
+                        "the CA's own certificate expired at {serving_end}; the log says why"
+                    ));
+                }
                 complaint.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
             }
         };
@@ -221,19 +234,29 @@ impl Ca {
         let api = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .max_concurrent_streams(Some(1024))
+            .max_concurrent_streams(Some(128))
+            .timeout(REQUEST)
+            .max_connection_age(CONNECTION)
+            .max_connection_age_grace(REQUEST)
             .add_service(CertificateService::server(pipeline))
             .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
         let drained = async {
             stop.cancelled().await;
             tokio::time::sleep(self.config.drain).await;
         };
+        // Each ends by itself only if something is wrong.
+        let asked_to = |()| if stop.is_cancelled() { Ok(()) } else { Err(CaError::Ended) };
+        let served = async {
+            tokio::try_join!(async { api.await.map_err(CaError::from).and_then(asked_to) }, async {
+                pages.await.map_err(CaError::from).and_then(asked_to)
+            },)
+        };
         tokio::select! {
-            served = async { tokio::try_join!(async { api.await.map_err(CaError::from) }, async {
-                pages.await.map_err(CaError::from)
-            }) } => served.map(|_| ()),
+            served = served => served.map(|_| ()),
+            // It renews the CA's own certificate; without it we would fail in a day and not know.
+            Some(_) = self.background.join_next() => Err(CaError::Ended),
             () = drained => {
-                tracing::warn!("requests were still under way when the time for draining ended");
+                tracing::warn!("connections were still open when the time for draining ended");
                 Ok(())
             }
         }
@@ -264,25 +287,28 @@ async fn attestor(
         AttestBy::TokenReview { kubeconfig } => {
             let client = k8s::connect(kubeconfig.as_deref()).await?;
             match k8s::may(&client, REVIEW_TOKENS).await {
-                Ok(()) => {}
                 Err(PermissionCheck::Denied(denied)) => return Err(denied.into()),
-                Err(PermissionCheck::Unanswered(error)) => {
-                    complain(complaint, Some(PermissionCheck::Unanswered(error).to_string()));
-                    background.spawn(ask_again(client.clone(), complaint.clone()));
-                }
+                Ok(()) => {}
+                Err(unanswered) => complain(complaint, Some(unanswered.to_string())),
             }
+            background.spawn(keep_asking(client.clone(), complaint.clone()));
             Ok(Arc::new(TokenReviewAttestor::new(client, audiences, clock.clone())))
         }
     }
 }
 
-/// Asks whether we may review tokens until the API server says yes.
-async fn ask_again(client: kube::Client, complaint: Complaint) {
+/// Asks again and again whether we may review tokens: soon while the answer was never yes, now and then afterwards, as a
+/// rule that was there can be taken away. An API server that is only away for a while does not make us unready: callers
+/// are told to come again, and another CA could not do better.
+async fn keep_asking(client: kube::Client, complaint: Complaint) {
     loop {
-        tokio::time::sleep(AGAIN).await;
+        let is_well = complaint.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        tokio::time::sleep(if is_well { NOW_AND_THEN } else { AGAIN }).await;
         match k8s::may(&client, REVIEW_TOKENS).await {
-            Ok(()) => return complain(&complaint, None),
-            Err(error) => complain(&complaint, Some(error.to_string())),
+            Ok(()) => complain(&complaint, None),
+            Err(PermissionCheck::Denied(denied)) => complain(&complaint, Some(denied.to_string())),
+            Err(unanswered) if !is_well => complain(&complaint, Some(unanswered.to_string())),
+            Err(unanswered) => tracing::debug!(error = %unanswered, "the API server is away"),
         }
     }
 }

@@ -64,6 +64,11 @@ pub async fn connect(
 /// # Errors
 /// If nobody serves there, nothing comes, or it holds no certificates.
 pub async fn served(socket: &Path, name: &str) -> Result<Vec<u8>, ClientError> {
+    let silence = |_| ClientError::Silence { name: name.to_owned() };
+    tokio::time::timeout(PATIENCE, ask(socket, name)).await.map_err(silence)?
+}
+
+async fn ask(socket: &Path, name: &str) -> Result<Vec<u8>, ClientError> {
     let mut client = connect(socket).await.map_err(ClientError::Connect)?;
     let request = DiscoveryRequest {
         resource_names: vec![name.to_owned()],
@@ -75,11 +80,7 @@ pub async fn served(socket: &Path, name: &str) -> Result<Vec<u8>, ClientError> {
     let refused = |status: tonic::Status| ClientError::Refused(status.message().to_owned());
     let mut responses = client.stream_secrets(requests).await.map_err(refused)?.into_inner();
     let silence = || ClientError::Silence { name: name.to_owned() };
-    let response = tokio::time::timeout(PATIENCE, responses.message())
-        .await
-        .map_err(|_| silence())?
-        .map_err(refused)?
-        .ok_or_else(silence)?;
+    let response = responses.message().await.map_err(refused)?.ok_or_else(silence)?;
     response
         .resources
         .iter()

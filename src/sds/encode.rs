@@ -1,6 +1,8 @@
 //! Pure: how a secret looks to Envoy. The one road by which a private key leaves the process: over a socket of this node,
 //! to the proxy it was made for.
 
+use zeroize::Zeroize;
+
 use crate::proto::envoy::Any;
 use crate::proto::envoy::CertificateValidationContext;
 use crate::proto::envoy::DataSource;
@@ -40,8 +42,10 @@ fn resource(secrets: &Secrets, name: &str) -> Option<Any> {
         names::TRUST => validation_context(secrets.trust.as_ref()?),
         _ => return None,
     };
-    let secret = Secret { name: name.to_owned(), r#type: Some(content) };
-    Some(Any { type_url: SECRET_TYPE.to_owned(), value: secret.encode_to_vec() })
+    let mut secret = Secret { name: name.to_owned(), r#type: Some(content) };
+    let value = secret.encode_to_vec();
+    wipe_key(&mut secret);
+    Some(Any { type_url: SECRET_TYPE.to_owned(), value })
 }
 
 fn tls_certificate(identity: &Identity) -> SecretType {
@@ -57,6 +61,16 @@ fn validation_context(trust: &Trust) -> SecretType {
         trusted_ca: inline(trust.bundle().to_pem().into_bytes()),
         ..CertificateValidationContext::default()
     })
+}
+
+/// The message holds a copy of the key; what is left is the encoded one, which is on its way out.
+fn wipe_key(secret: &mut Secret) {
+    if let Some(SecretType::TlsCertificate(certificate)) = &mut secret.r#type
+        && let Some(key) = &mut certificate.private_key
+        && let Some(Specifier::InlineBytes(bytes)) = &mut key.specifier
+    {
+        bytes.zeroize();
+    }
 }
 
 fn inline(bytes: Vec<u8>) -> Option<DataSource> {

@@ -46,6 +46,8 @@ pub struct Secrets {
     pub identity: Option<Identity>,
     /// The roots its peers are verified by.
     pub trust: Option<Trust>,
+    /// When the last certificate expired, if it could not be renewed and is served no more.
+    pub expired_at: Option<OffsetDateTime>,
 }
 
 /// Why a secret must not be served.

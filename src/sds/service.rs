@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::Response;
 use tonic::Status;
 use tonic::Streaming;
@@ -37,7 +36,6 @@ pub struct SecretService {
     secrets: watch::Receiver<Arc<Secrets>>,
     subscribers: Subscribers,
     metrics: SdsMetrics,
-    streams: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -51,7 +49,7 @@ impl SecretService {
         metrics: SdsMetrics,
         stop: CancellationToken,
     ) -> Self {
-        Self { secrets, subscribers, metrics, streams: TaskTracker::new(), stop }
+        Self { secrets, subscribers, metrics, stop }
     }
 
     /// The gRPC service, ready to be added to a server.
@@ -164,7 +162,8 @@ impl SecretDiscoveryService for SecretService {
         requests: tonic::Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
         let (responses, stream) = mpsc::channel(4);
-        self.streams.spawn(self.clone().drive(requests.into_inner(), responses));
+        // The task ends with its stream: each of the two notices when the other is gone.
+        tokio::spawn(self.clone().drive(requests.into_inner(), responses));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -178,12 +177,11 @@ impl SecretDiscoveryService for SecretService {
         }
         let secrets = self.secrets.borrow().clone();
         let offer = secrets.offer();
-        let wanted: Vec<&str> = match asked.resource_names.is_empty() {
-            true => offer.keys().map(String::as_str).collect(),
-            false => asked.resource_names.iter().map(String::as_str).collect(),
-        };
-        let known: Vec<_> = wanted.iter().filter_map(|name| offer.get(*name)).collect();
-        let version = known.iter().map(|version| version.as_str()).collect::<Vec<_>>().join(",");
+        let names = &asked.resource_names;
+        let known: Vec<_> =
+            offer.iter().filter(|(name, _)| names.is_empty() || names.contains(name)).collect();
+        let version = known.iter().map(|(_, version)| version.as_str()).collect::<Vec<_>>().join(",");
+        let wanted = known.iter().map(|(name, _)| name.as_str());
         match known.is_empty() {
             true => Err(Status::not_found("none of the secrets asked for is here (yet)")),
             false => Ok(Response::new(encode::response(&secrets, wanted, &version, String::new()))),

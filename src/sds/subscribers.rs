@@ -48,20 +48,19 @@ impl Subscribers {
         Entry { all: self.clone(), id }
     }
 
-    /// The open streams at this moment.
-    pub fn list(&self) -> Vec<Subscriber> {
-        self.open.borrow().values().cloned().collect()
-    }
-
     /// Waits until every stream that subscribes to `name` has answered `version`, with ACK or NACK; at once if there is
-    /// none. Whoever rejects it goes on with what they had, and is not waited for.
-    pub async fn have_answered(&self, name: &str, version: &Version) {
-        let answered = |subscriber: &Subscriber| match subscriber.names.get(name) {
-            None => true,
-            Some(answer) => answer.as_ref().is_some_and(|answer| answer.version == *version),
+    /// none. Whoever rejects it goes on with what they had, and is not waited for. Returns whether all took it.
+    pub async fn have_answered(&self, name: &str, version: &Version) -> bool {
+        let answer = |subscriber: &Subscriber| match subscriber.names.get(name) {
+            None => Some(true),
+            Some(answer) => answer.as_ref().filter(|one| one.version == *version).map(|one| one.accepted),
         };
+        let mut open = self.open.subscribe();
         // We hold a sender, so the channel cannot be closed.
-        let _ = self.open.subscribe().wait_for(|open| open.values().all(answered)).await;
+        match open.wait_for(|open| open.values().all(|one| answer(one).is_some())).await {
+            Ok(open) => open.values().all(|one| answer(one) == Some(true)),
+            Err(_) => false,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! seen to matter with a real Envoy:
 //!
 //! - One resource a response, so that an ACK or NACK is about one thing.
+//! - A client that answers a later response has seen the earlier ones.
 //! - At most one response per name is unanswered; what changes meanwhile is pushed after the answer, latest only.
 //! - A version that was sent is not sent again, and one that was rejected is not either: a NACK never loops.
 //! - Each request carries the full list of names; additions are answered whatever its nonce. Names that are not on offer
@@ -150,6 +151,7 @@ impl Subscription {
         match nonce.and_then(|nonce| self.unanswered.remove(&nonce)) {
             Some((name, version)) => {
                 self.answered = nonce;
+                self.pass_over(nonce.unwrap_or(0), request.error.is_none(), effects);
                 effects.push(self.answer(name, version, request.error));
             }
             None if request.nonce.is_empty() => {}
@@ -161,9 +163,21 @@ impl Subscription {
             }
             None => effects.push(Effect::Stale { nonce: request.nonce.clone() }),
         }
-        let held = request.nonce.is_empty().then_some(request.version.as_str());
+        // What the client says it holds is true until the first response is on its way to it.
+        let held = (self.last_nonce == 0).then_some(request.version.as_str());
         self.subscribe(names, held, effects);
         Ok(())
+    }
+
+    /// A client may answer only the last of several responses. What it then passes over it has taken, or it would have
+    /// rejected it; after a rejection nothing is known, but the name is free for its next version.
+    fn pass_over(&mut self, nonce: u64, accepted: bool, effects: &mut Vec<Effect>) {
+        let later = self.unanswered.split_off(&nonce);
+        for (name, version) in std::mem::replace(&mut self.unanswered, later).into_values() {
+            if accepted {
+                effects.push(Effect::Acknowledged { name, version });
+            }
+        }
     }
 
     fn answer(&mut self, name: String, version: Version, error: Option<String>) -> Effect {

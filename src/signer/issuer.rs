@@ -11,9 +11,11 @@ use crate::signer::Signer;
 use crate::x509::Certificate;
 use crate::x509::KeyAlgorithm;
 use crate::x509::TrustBundle;
+use crate::x509::certificate::ExtendedKeyUsage;
 use crate::x509::der::Reader;
 use crate::x509::der::tag;
 use crate::x509::pem;
+use crate::x509::tbs;
 
 /// A signing key with its certificate, the intermediates above it, and the roots that are trusted.
 #[derive(Debug)]
@@ -24,6 +26,9 @@ pub struct Issuer {
     /// The certificate whose key signs: the first intermediate, or the root.
     certificate: Certificate,
     bundle: TrustBundle,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+    key_id: Vec<u8>,
     /// What follows the leaf in an answer: intermediates one by one, then all roots as one text.
     pem_after_leaf: Vec<String>,
 }
@@ -47,6 +52,14 @@ pub enum IssuerError {
         "certificate `{certificate}` may not sign certificates (it needs basicConstraints CA:TRUE and keyUsage keyCertSign); use a CA certificate"
     )]
     NotACa {
+        /// Its subject.
+        certificate: String,
+    },
+    /// A certificate above the leaves limits what they may be used for.
+    #[error(
+        "certificate `{certificate}` limits what certificates below it may be used for (its extended key usage lacks serverAuth or clientAuth), so peers would reject them; have it issued without, or with both"
+    )]
+    Purpose {
         /// Its subject.
         certificate: String,
     },
@@ -116,18 +129,23 @@ impl Issuer {
         check_links(&intermediates)?;
         let root = match intermediates.last() {
             None => &certificate,
-            Some(last) => bundle.roots().iter().find(|root| last.is_signed_by(root)).ok_or_else(|| {
-                IssuerError::NoRoot { certificate: subject(last), issuer: last.facts().issuer_text.clone() }
-            })?,
+            Some(last) => root_of(last, &bundle, now)?,
         };
         let path: Vec<_> = match intermediates.is_empty() {
             true => vec![root],
             false => intermediates.iter().chain([root]).collect(),
         };
         check_path(&path, now)?;
+        let facts = || path.iter().map(|one| one.facts());
+        let not_before = facts().map(|one| one.not_before).max().unwrap_or(now);
+        let not_after = facts().map(|one| one.not_after).min().unwrap_or(now);
+        let key_id = match &certificate.facts().subject_key_id {
+            Some(id) => id.clone(),
+            None => tbs::key_id(signer.spki()).map_err(|_| IssuerError::NoCertificate)?.to_vec(),
+        };
         let pem_after_leaf =
             intermediates.iter().map(|one| pem::certificate(one.der())).chain([bundle.to_pem()]).collect();
-        Ok(Self { signer, certificate, intermediates, bundle, pem_after_leaf })
+        Ok(Self { signer, certificate, intermediates, bundle, not_before, not_after, key_id, pem_after_leaf })
     }
 
     /// The certificate whose key signs.
@@ -150,13 +168,19 @@ impl Issuer {
         &self.pem_after_leaf
     }
 
+    /// The beginning of the issuer's own life: the latest NotBefore on the path to its root.
+    pub fn not_before(&self) -> OffsetDateTime {
+        self.not_before
+    }
+
     /// The end of the issuer's own life: the first expiry on the path to its root.
     pub fn not_after(&self) -> OffsetDateTime {
-        self.intermediates
-            .iter()
-            .chain([&self.certificate])
-            .map(|one| one.facts().not_after)
-            .fold(self.root_expiry(), OffsetDateTime::min)
+        self.not_after
+    }
+
+    /// The identifier of the signing key: as its certificate has it, or computed where it has none.
+    pub fn key_id(&self) -> &[u8] {
+        &self.key_id
     }
 
     /// The signer.
@@ -170,7 +194,13 @@ impl Issuer {
     /// # Errors
     /// If the issuer has expired, or the signature cannot be made or does not verify.
     pub fn try_out(&self, now: OffsetDateTime) -> Result<(), SignError> {
-        if self.not_after() <= now {
+        if now < self.not_before {
+            let begin = self.not_before;
+            let why =
+                format!("the issuer's certificates are not valid before {begin}; check this machine's clock");
+            return Err(SignError(why));
+        }
+        if self.not_after <= now {
             return Err(SignError(format!("the issuer's certificates expired at {}", self.not_after())));
         }
         let mut message = *b"burgrave readiness, not a certificate: ................";
@@ -188,20 +218,24 @@ impl Issuer {
             .verify_signature(key, &message, &signature)
             .map_err(|_| SignError("its signature does not verify".to_owned()))
     }
+}
 
-    fn root_expiry(&self) -> OffsetDateTime {
-        match self.intermediates.last() {
-            None => self.certificate.facts().not_after,
-            Some(last) => self
-                .bundle
-                .roots()
-                .iter()
-                .filter(|root| last.facts().issuer == root.facts().subject)
-                .map(|root| root.facts().not_after)
-                .max()
-                .unwrap_or(last.facts().not_after),
-        }
-    }
+/// The root that signed `last`: of several, such as an old and a renewed certificate of one key, the one that is valid now
+/// and lives longest.
+fn root_of<'a>(
+    last: &Certificate,
+    bundle: &'a TrustBundle,
+    now: OffsetDateTime,
+) -> Result<&'a Certificate, IssuerError> {
+    bundle
+        .roots()
+        .iter()
+        .filter(|root| last.is_signed_by(root))
+        .max_by_key(|root| (root.is_valid_at(now), root.facts().not_after))
+        .ok_or_else(|| IssuerError::NoRoot {
+            certificate: subject(last),
+            issuer: last.facts().issuer_text.clone(),
+        })
 }
 
 /// How signatures of each kind of key are verified; what `FileSigner` makes.
@@ -220,6 +254,10 @@ fn check_path(path: &[&Certificate], now: OffsetDateTime) -> Result<(), IssuerEr
         let facts = one.facts();
         if !facts.is_ca || facts.key_usage.is_some_and(|usage| !usage.key_cert_sign) {
             return Err(IssuerError::NotACa { certificate: subject(one) });
+        }
+        let limits = |usage: &ExtendedKeyUsage| !(usage.any || usage.server_auth && usage.client_auth);
+        if facts.extended_key_usage.as_ref().is_some_and(limits) {
+            return Err(IssuerError::Purpose { certificate: subject(one) });
         }
         if !one.is_valid_at(now) {
             return Err(IssuerError::NotValidNow {

@@ -98,11 +98,6 @@ impl TrustBundle {
         self.0.iter().map(|root| pem::certificate(root.der())).collect()
     }
 
-    /// The moment the first of its roots expires.
-    pub fn first_expiry(&self) -> OffsetDateTime {
-        self.0.iter().map(|root| root.facts().not_after).min().expect("a bundle is never empty")
-    }
-
     /// Whether at least one of its roots is valid at `now`.
     pub fn is_usable_at(&self, now: OffsetDateTime) -> bool {
         self.0.iter().any(|root| root.is_valid_at(now))

@@ -8,6 +8,7 @@ use rustls::sign::SigningKey;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroize;
 use zeroize::Zeroizing;
 
 use crate::x509::der::Reader;
@@ -86,8 +87,10 @@ impl PrivateKey {
     /// # Errors
     /// If the operating system gives no randomness.
     pub fn generate() -> Result<Self, InvalidKey> {
-        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        Self::from_der(PrivatePkcs8KeyDer::from(pair.serialize_der()).into())
+        let mut pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let der = PrivatePkcs8KeyDer::from(pair.serialize_der());
+        pair.zeroize();
+        Self::from_der(der.into())
     }
 
     /// Reads the first private key of a PEM text: PKCS#8, SEC1 or PKCS#1.
@@ -102,11 +105,16 @@ impl PrivateKey {
     ///
     /// # Errors
     /// If it is of a kind that cannot sign.
-    pub fn from_der(der: PrivateKeyDer<'static>) -> Result<Self, InvalidKey> {
-        let signing =
-            rustls::crypto::ring::sign::any_supported_type(&der).map_err(|_| InvalidKey::Unsupported)?;
-        let spki = signing.public_key().ok_or(InvalidKey::Unsupported)?.to_vec();
-        Ok(Self { der, signing, spki })
+    pub fn from_der(mut der: PrivateKeyDer<'static>) -> Result<Self, InvalidKey> {
+        let read = rustls::crypto::ring::sign::any_supported_type(&der).ok();
+        let public = |signing: Arc<dyn SigningKey>| Some((signing.public_key()?.to_vec(), signing));
+        match read.and_then(public) {
+            Some((spki, signing)) => Ok(Self { der, signing, spki }),
+            None => {
+                der.zeroize();
+                Err(InvalidKey::Unsupported)
+            }
+        }
     }
 
     /// The public half: a DER SubjectPublicKeyInfo.
@@ -175,7 +183,6 @@ impl PrivateKey {
 
 impl Drop for PrivateKey {
     fn drop(&mut self) {
-        use zeroize::Zeroize;
         self.der.zeroize();
     }
 }

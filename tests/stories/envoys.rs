@@ -106,7 +106,6 @@ async fn ten_rotations_on_both_sides_under_load_fail_no_request() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         web.renew();
         store.renew();
-        serials.push(web_pushes.take("default").await.serial());
         let pushed = store_pushes.take("default").await;
         let end = Instant::now() + Duration::from_secs(5);
         while shown(server.address, &probe).await.facts().serial.to_string() != pushed.serial() {
@@ -114,6 +113,7 @@ async fn ten_rotations_on_both_sides_under_load_fail_no_request() {
         }
         latencies.push(pushed.at.elapsed().as_secs_f64() * 1e3);
         serials.push(pushed.serial());
+        serials.push(web_pushes.take("default").await.serial());
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let (requests, failures) = load.finish().await;

@@ -25,5 +25,6 @@ mod crash;
 mod envoys;
 mod operating;
 mod plugged_in;
+mod quickstart;
 mod refusals;
 mod requests;

@@ -15,8 +15,8 @@ pub(super) const ISSUER: &str = "https://quickstart.local";
 /// Audience of its tokens.
 pub(super) const AUDIENCE: &str = "istio-ca";
 const KEY_ID: &str = "quickstart";
-/// Life of a token, in seconds.
-const LIFETIME: i64 = 3600;
+/// Life of a token, in seconds: a month, as nobody renews them for agents that are kept.
+const LIFETIME: i64 = 30 * 24 * 3600;
 
 /// Signs tokens with a key of its own.
 pub(super) struct TokenIssuer {
