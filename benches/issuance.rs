@@ -40,7 +40,6 @@ use burgrave::attest::JwtAttestor;
 use burgrave::clock::Clock;
 use burgrave::issuance::GrantPolicy;
 use burgrave::issuance::Profile;
-use burgrave::issuance::draw_serial;
 use burgrave::issuance::prepare;
 use burgrave::signer::FileSigner;
 use burgrave::signer::Issuer;
@@ -49,6 +48,7 @@ use burgrave::x509::Csr;
 use burgrave::x509::PrivateKey;
 use burgrave::x509::TrustBundle;
 use burgrave::x509::root;
+use burgrave::x509::serial;
 use ring::signature::KeyPair;
 use rustls_pki_types::SignatureVerificationAlgorithm;
 use serde_json::json;
@@ -89,7 +89,7 @@ fn signing_core(caller: &Attested) {
     let issue = || {
         let request = Csr::from_pem(csr.as_bytes()).and_then(Csr::verify).expect("it is a good request");
         let grant = policy.grant(caller, 0).expect("the caller may have it");
-        let serial = draw_serial().expect("there is randomness");
+        let serial = serial::draw().expect("there is randomness");
         let prepared = prepare(request, grant, policy.profile(), issuer.clone(), serial, now);
         prepared.expect("it can be prepared").sign().expect("it can be signed")
     };

@@ -14,7 +14,6 @@ mod metrics;
 mod pipeline;
 mod prepare;
 mod profile;
-mod serial;
 mod service;
 mod serving;
 
@@ -31,7 +30,6 @@ pub use prepare::Prepared;
 pub use prepare::prepare;
 pub use profile::InvalidProfile;
 pub use profile::Profile;
-pub use serial::draw as draw_serial;
 pub use service::CertificateService;
 pub use serving::ServingError;
 pub use serving::ServingNames;

@@ -16,11 +16,11 @@ use crate::issuance::metrics::IssuanceMetrics;
 use crate::issuance::prepare::NotPrepared;
 use crate::issuance::prepare::Prepared;
 use crate::issuance::prepare::prepare;
-use crate::issuance::serial;
 use crate::signer::Issuer;
 use crate::signer::SignError;
 use crate::x509::Csr;
 use crate::x509::csr::InvalidCsr;
+use crate::x509::serial;
 
 /// One request for a certificate.
 #[derive(Debug)]

@@ -9,7 +9,6 @@ use time::macros::datetime;
 use super::*;
 use crate::attest::Attestor;
 use crate::identity::TrustDomain;
-use crate::issuance::draw_serial;
 use crate::issuance::grant::GrantPolicy;
 use crate::signer::FileSigner;
 use crate::x509::Certificate;
@@ -18,6 +17,7 @@ use crate::x509::PrivateKey;
 use crate::x509::TrustBundle;
 use crate::x509::lint as rules;
 use crate::x509::root;
+use crate::x509::serial;
 
 const NOW: OffsetDateTime = datetime!(2030-01-01 12:00:00.5 UTC);
 const HOUR: StdDuration = StdDuration::from_secs(3600);
@@ -49,7 +49,7 @@ fn grant(seconds: i64) -> Grant {
 }
 
 fn prepared(issuer: &Arc<Issuer>, seconds: i64, now: OffsetDateTime) -> Result<Prepared, NotPrepared> {
-    prepare(csr(), grant(seconds), &profile(), issuer.clone(), draw_serial().unwrap(), now)
+    prepare(csr(), grant(seconds), &profile(), issuer.clone(), serial::draw().unwrap(), now)
 }
 
 fn leaf(chain: &[String]) -> Certificate {
@@ -97,7 +97,7 @@ struct Draft {
 impl Draft {
     fn new() -> Self {
         Self {
-            serial: draw_serial().unwrap(),
+            serial: serial::draw().unwrap(),
             issuer: issuer(1000 * HOUR),
             spki: csr().spki().to_vec(),
             uri: "spiffe://td/ns/a/sa/b".to_owned(),

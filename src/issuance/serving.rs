@@ -10,12 +10,12 @@ use rustls_pki_types::ServerName;
 use time::OffsetDateTime;
 
 use crate::issuance::audit;
-use crate::issuance::serial;
 use crate::signer::Issuer;
 use crate::signer::SignError;
 use crate::x509::PrivateKey;
 use crate::x509::der::Malformed;
 use crate::x509::key::InvalidKey;
+use crate::x509::serial;
 use crate::x509::tbs;
 use crate::x509::tbs::Leaf;
 

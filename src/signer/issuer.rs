@@ -12,8 +12,7 @@ use crate::x509::Certificate;
 use crate::x509::KeyAlgorithm;
 use crate::x509::TrustBundle;
 use crate::x509::certificate::ExtendedKeyUsage;
-use crate::x509::der::Reader;
-use crate::x509::der::tag;
+use crate::x509::key::public_bits;
 use crate::x509::pem;
 use crate::x509::tbs;
 
@@ -210,10 +209,7 @@ impl Issuer {
             .map_err(|_| SignError("the operating system gave no randomness".to_owned()))?;
         let signature = self.signer.sign(&message)?;
         let unverified = |_| SignError("its signature does not verify".to_owned());
-        let mut spki = Reader::new(self.signer.spki()).enter(tag::SEQUENCE).map_err(unverified)?;
-        spki.expect(tag::SEQUENCE).map_err(unverified)?;
-        let bits = spki.expect(tag::BIT_STRING).map_err(unverified)?;
-        let key = bits.content.split_first().map_or(&[][..], |(_, key)| key);
+        let key = public_bits(self.signer.spki()).map_err(unverified)?;
         verification(self.signer.key_algorithm())
             .verify_signature(key, &message, &signature)
             .map_err(|_| SignError("its signature does not verify".to_owned()))

@@ -11,8 +11,10 @@ use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroize;
 use zeroize::Zeroizing;
 
+use crate::x509::der::Malformed;
 use crate::x509::der::Reader;
 use crate::x509::der::tag;
+use crate::x509::pem;
 
 /// The kinds of public key a certificate of ours may hold or be signed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +55,18 @@ impl fmt::Display for KeyAlgorithm {
             Self::Rsa => "RSA",
         })
     }
+}
+
+/// The public key's own bits in a DER SubjectPublicKeyInfo: for an elliptic curve, the point.
+///
+/// # Errors
+/// If it is not a SubjectPublicKeyInfo.
+pub fn public_bits(spki: &[u8]) -> Result<&[u8], Malformed> {
+    let mut walk = Reader::new(spki).enter(tag::SEQUENCE)?;
+    walk.expect(tag::SEQUENCE)?;
+    // The first octet of a BIT STRING counts the bits that are not used; a key uses all.
+    let (_, bits) = walk.expect(tag::BIT_STRING)?.content.split_first().ok_or(Malformed)?;
+    Ok(bits)
 }
 
 /// A private key in memory. It is wiped when dropped and has no readable `Debug`.
@@ -139,29 +153,12 @@ impl PrivateKey {
 
     /// The key as PEM, for the one road by which it leaves: to the proxy it was made for.
     pub fn secret_pem(&self) -> Zeroizing<String> {
-        use base64::Engine;
         let label = match self.der {
             PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
             PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
             _ => "PRIVATE KEY",
         };
-        let base64 = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(self.der.secret_der()));
-        // Sized beforehand: growing would leave copies of the key behind.
-        let mut out = Zeroizing::new(String::with_capacity(base64.len() * 66 / 64 + 80));
-        out.push_str("-----BEGIN ");
-        out.push_str(label);
-        out.push_str("-----\n");
-        let mut rest = base64.as_str();
-        while !rest.is_empty() {
-            let (line, after) = rest.split_at(rest.len().min(64));
-            out.push_str(line);
-            out.push('\n');
-            rest = after;
-        }
-        out.push_str("-----END ");
-        out.push_str(label);
-        out.push_str("-----\n");
-        out
+        pem::block(label, self.der.secret_der())
     }
 
     /// A certification request for this key, in PEM. It names nobody: who the certificate is for
@@ -198,16 +195,7 @@ struct RcgenKey<'a>(&'a PrivateKey);
 
 impl rcgen::PublicKeyData for RcgenKey<'_> {
     fn der_bytes(&self) -> &[u8] {
-        // The BIT STRING's content without its unused-bits byte; an SPKI of rustls has both.
-        Reader::new(&self.0.spki)
-            .enter(tag::SEQUENCE)
-            .and_then(|mut spki| {
-                spki.expect(tag::SEQUENCE)?;
-                spki.expect(tag::BIT_STRING)
-            })
-            .ok()
-            .and_then(|bits| bits.content.split_first())
-            .map_or(&[], |(_, key)| key)
+        public_bits(&self.0.spki).unwrap_or_default()
     }
 
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {

@@ -15,6 +15,7 @@ pub mod key;
 pub mod lint;
 pub mod pem;
 pub mod root;
+pub mod serial;
 pub mod tbs;
 
 pub use bundle::TrustBundle;

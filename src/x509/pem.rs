@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 const LINE: usize = 64;
 
@@ -21,11 +22,18 @@ pub enum InvalidPem {
 
 /// Writes one certificate as a PEM block that ends with a newline.
 pub fn certificate(der: &[u8]) -> String {
-    const BEGIN: &str = "-----BEGIN CERTIFICATE-----\n";
-    const END: &str = "-----END CERTIFICATE-----\n";
-    let base64 = STANDARD.encode(der);
-    let mut out = String::with_capacity(BEGIN.len() + base64.len() + base64.len() / LINE + 1 + END.len());
-    out.push_str(BEGIN);
+    std::mem::take(&mut *block("CERTIFICATE", der))
+}
+
+/// Writes any PEM block. What is written on the way to it is wiped: it may be a private key.
+pub(super) fn block(label: &str, der: &[u8]) -> Zeroizing<String> {
+    let base64 = Zeroizing::new(STANDARD.encode(der));
+    // Sized beforehand: growing would leave copies behind.
+    let length = base64.len() + base64.len() / LINE + 2 * label.len() + 40;
+    let mut out = Zeroizing::new(String::with_capacity(length));
+    out.push_str("-----BEGIN ");
+    out.push_str(label);
+    out.push_str("-----\n");
     let mut rest = base64.as_str();
     while !rest.is_empty() {
         let (line, after) = rest.split_at(rest.len().min(LINE));
@@ -33,7 +41,9 @@ pub fn certificate(der: &[u8]) -> String {
         out.push('\n');
         rest = after;
     }
-    out.push_str(END);
+    out.push_str("-----END ");
+    out.push_str(label);
+    out.push_str("-----\n");
     out
 }
 

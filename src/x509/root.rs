@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use ring::rand::SecureRandom;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
@@ -13,6 +12,7 @@ use crate::x509::certificate::InvalidCertificate;
 use crate::x509::certificate::hex;
 use crate::x509::key::InvalidKey;
 use crate::x509::key::PrivateKey;
+use crate::x509::serial;
 use crate::x509::tbs::key_id;
 
 /// Why a root could not be made.
@@ -28,8 +28,8 @@ pub enum RootError {
     #[error("the root certificate that was made does not read back: {0}")]
     Unreadable(#[from] InvalidCertificate),
     /// The operating system gave no randomness.
-    #[error("the operating system gave no randomness")]
-    Randomness,
+    #[error(transparent)]
+    Randomness(#[from] serial::NoRandomness),
 }
 
 /// Makes a self-signed root for `trust_domain`, valid from `not_before` for `lifetime`.
@@ -46,9 +46,7 @@ pub fn self_signed(
     lifetime: Duration,
 ) -> Result<Certificate, RootError> {
     let key_id = key_id(key.spki()).map_err(|_| InvalidKey::Unsupported)?;
-    let mut serial = [0; 16];
-    ring::rand::SystemRandom::new().fill(&mut serial).map_err(|_| RootError::Randomness)?;
-    serial[0] = serial[0] & 0x7f | 0x40;
+    let serial = serial::draw()?;
 
     let mut name = rcgen::DistinguishedName::new();
     name.push(rcgen::DnType::OrganizationName, trust_domain.as_str());
@@ -57,7 +55,7 @@ pub fn self_signed(
 
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = name;
-    params.serial_number = Some(rcgen::SerialNumber::from_slice(&serial));
+    params.serial_number = Some(rcgen::SerialNumber::from_slice(serial.as_bytes()));
     params.not_before = not_before;
     params.not_after = not_before + lifetime;
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

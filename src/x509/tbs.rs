@@ -10,11 +10,11 @@ use time::OffsetDateTime;
 
 use crate::x509::certificate::SerialNumber;
 use crate::x509::der::Malformed;
-use crate::x509::der::Reader;
 use crate::x509::der::element;
 use crate::x509::der::primitive;
 use crate::x509::der::tag;
 use crate::x509::key::KeyAlgorithm;
+use crate::x509::key::public_bits;
 
 /// `id-ce-…`: the object identifiers of the extensions we write, as DER content.
 pub mod oid {
@@ -150,11 +150,7 @@ pub fn certificate(tbs: &[u8], signature_algorithm: &[u8], signature: &[u8]) -> 
 /// # Errors
 /// If `spki` is not a SubjectPublicKeyInfo.
 pub fn key_id(spki: &[u8]) -> Result<[u8; 20], Malformed> {
-    let mut walk = Reader::new(spki).enter(tag::SEQUENCE)?;
-    walk.expect(tag::SEQUENCE)?;
-    let bits = walk.expect(tag::BIT_STRING)?;
-    let (_, key) = bits.content.split_first().ok_or(Malformed)?;
-    let hash = digest::digest(&digest::SHA256, key);
+    let hash = digest::digest(&digest::SHA256, public_bits(spki)?);
     hash.as_ref().first_chunk().copied().ok_or(Malformed)
 }
 

@@ -3,7 +3,7 @@
 use ring::rand::SecureRandom;
 use ring::rand::SystemRandom;
 
-use crate::x509::SerialNumber;
+use crate::x509::certificate::SerialNumber;
 
 /// The operating system gave no randomness.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
