@@ -359,9 +359,11 @@ impl Serving {
     async fn keep_fresh(mut self, end: watch::Sender<OffsetDateTime>) {
         loop {
             let now = self.clock.now();
-            let half = now + (*end.borrow() - now) / 2;
+            // With an issuer near its end the halves become ever shorter; they need not become a storm.
+            let half: OffsetDateTime = now + (*end.borrow() - now) / 2;
+            let due = half.max(now + AGAIN);
             let changed = tokio::select! {
-                () = self.clock.sleep_until(half) => Ok(()),
+                () = self.clock.sleep_until(due) => Ok(()),
                 changed = self.issuer.changed() => changed,
             };
             if changed.is_err() {

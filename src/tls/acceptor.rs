@@ -22,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-/// How long a handshake may take.
+/// How long a handshake may take, and the client's first word after it.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How many may be under way at once.
 const HANDSHAKES: usize = 512;
@@ -79,17 +79,31 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, ready: mpsc::Sende
         if let Err(error) = connection.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
-        let handshake = acceptor.accept(connection);
+        let handshake = greeted(acceptor.accept(connection));
         let ready = ready.clone();
         handshakes.spawn(async move {
             match tokio::time::timeout(HANDSHAKE, handshake).await {
                 // A server that is gone does not want the connection any more.
                 Ok(Ok(stream)) => drop(ready.send(Ok(Accepted { stream, _place: place })).await),
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake took too long"),
+                Err(_) => tracing::debug!("a TLS handshake, or the first word after it, took too long"),
             }
         });
     }
+}
+
+/// Waits for the handshake and for the client to begin: HTTP/2 clients speak first, and whoever never does would hold a
+/// place for as long as a connection may live.
+async fn greeted(
+    handshake: impl Future<Output = io::Result<TlsStream<TcpStream>>>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let stream = handshake.await?;
+    let (connection, session) = stream.get_ref();
+    // If it has read something already, it wants no more for now.
+    if session.wants_read() {
+        connection.readable().await?;
+    }
+    Ok(stream)
 }
 
 impl Connected for Accepted {
@@ -135,5 +149,68 @@ impl AsyncWrite for Accepted {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rustls_pki_types::ServerName;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio_rustls::TlsConnector;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+    use crate::tls::HotCertificate;
+    use crate::tls::hot::test_support::certified;
+    use crate::tls::hot::test_support::trusting;
+
+    #[tokio::test]
+    async fn a_new_certificate_is_shown_to_the_next_connection_and_open_ones_go_on() {
+        let hot = HotCertificate::default();
+        let ((first, first_der), (second, second_der)) = (certified(), certified());
+        hot.swap(first);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut connections = incoming(listener, hot.server_config().unwrap());
+        let connector = TlsConnector::from(Arc::new(trusting(&[&first_der, &second_der])));
+        let connect = async || {
+            let tcp = TcpStream::connect(address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut stream = connector.connect(name, tcp).await.unwrap();
+            stream.write_all(b"x").await.unwrap();
+            stream
+        };
+        let mut old = connect().await;
+        let mut served = connections.next().await.unwrap().unwrap();
+        assert_eq!(old.get_ref().1.peer_certificates().unwrap()[0], first_der);
+        hot.swap(second);
+        let new = connect().await;
+        assert_eq!(new.get_ref().1.peer_certificates().unwrap()[0], second_der);
+        let mut word = [0; 1];
+        served.read_exact(&mut word).await.unwrap();
+        served.write_all(b"y").await.unwrap();
+        served.flush().await.unwrap();
+        old.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"y");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_says_nothing_after_the_handshake_is_let_go() {
+        let hot = HotCertificate::default();
+        let (certificate, der) = certified();
+        hot.swap(certificate);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut connections = incoming(listener, hot.server_config().unwrap());
+        let connector = TlsConnector::from(Arc::new(trusting(&[&der])));
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let mut silent = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await.unwrap();
+        let mut word = [0; 1];
+        let ended = silent.read(&mut word).await;
+        assert!(!matches!(ended, Ok(1..)), "{ended:?}");
+        assert!(tokio::time::timeout(Duration::from_secs(1), connections.next()).await.is_err());
     }
 }

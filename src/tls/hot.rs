@@ -38,3 +38,36 @@ impl ResolvesServerCert for HotCertificate {
         self.0.load_full()
     }
 }
+
+#[cfg(test)]
+pub(super) mod test_support {
+    use rustls::ClientConfig;
+    use rustls::RootCertStore;
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::PrivateKeyDer;
+
+    use super::*;
+
+    /// A certificate for `localhost` that is its own root.
+    pub(crate) fn certified() -> (CertifiedKey, CertificateDer<'static>) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let signing = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+        let der = made.cert.der().clone();
+        (CertifiedKey::new(vec![der.clone()], signing), der)
+    }
+
+    /// A client that trusts these.
+    pub(crate) fn trusting(roots: &[&CertificateDer<'static>]) -> ClientConfig {
+        let mut store = RootCertStore::empty();
+        for root in roots {
+            store.add((*root).clone()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(store)
+            .with_no_client_auth()
+    }
+}
