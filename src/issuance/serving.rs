@@ -150,3 +150,59 @@ fn check_path(
     .map_err(rejected)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::CertificateParams;
+    use rcgen::GeneralSubtree;
+    use rcgen::KeyPair;
+    use rcgen::NameConstraints;
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::signer::FileSigner;
+    use crate::x509::Certificate;
+    use crate::x509::TrustBundle;
+
+    fn ca(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        params
+    }
+
+    /// An intermediate with these constraints, under a root of its own.
+    fn issuer(constraints: Option<NameConstraints>) -> Arc<Issuer> {
+        let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let root = ca("a root").self_signed(&root_key).unwrap();
+        let above = rcgen::Issuer::new(ca("a root"), root_key);
+        let mut params = ca("an intermediate");
+        params.name_constraints = constraints;
+        let intermediate = params.signed_by(&key, &above).unwrap();
+        let key = PrivateKey::from_der(PrivatePkcs8KeyDer::from(key.serialize_der()).into()).unwrap();
+        let parse = |der: &CertificateDer<'static>| Certificate::from_der(der.clone()).unwrap();
+        let bundle = TrustBundle::new(vec![parse(root.der())]).unwrap();
+        let signer = Arc::new(FileSigner::new(&key).unwrap());
+        let chain = vec![parse(intermediate.der())];
+        Arc::new(Issuer::new(signer, chain, bundle, Clock::system().now()).unwrap())
+    }
+
+    fn serve(constraints: Option<NameConstraints>) -> Result<OffsetDateTime, ServingError> {
+        let names = ServingNames::of(["localhost", "127.0.0.1"]).unwrap();
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+        serving_certificate(&issuer(constraints), &names, minute, hour, Clock::system().now())
+            .map(|(_, end)| end)
+    }
+
+    #[test]
+    fn an_issuer_whose_certificates_peers_would_reject_is_found_out_before_it_serves() {
+        serve(None).unwrap();
+        let permitted_subtrees = vec![GeneralSubtree::DnsName("example.com".to_owned())];
+        let refused =
+            serve(Some(NameConstraints { permitted_subtrees, excluded_subtrees: vec![] })).unwrap_err();
+        assert!(matches!(refused, ServingError::Rejected { .. }), "{refused}");
+        assert!(refused.to_string().contains("an intermediate"), "{refused}");
+    }
+}

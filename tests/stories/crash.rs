@@ -374,3 +374,21 @@ async fn nobody_holds_a_ca_that_was_told_to_stop_for_longer_than_its_time_to_dra
     ca.part().signal("TERM");
     assert_eq!(ca.part().wait(Duration::from_secs(5)), Some(0), "{}", ca.log());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_that_is_taken_away_while_the_ca_runs_makes_it_unready_with_the_rules_name() {
+    let api = ApiServer::shared().await;
+    let namespace = api.namespace("taken-away").await;
+    let ca = Ca::start(api, &namespace, &[]).await;
+    let bindings = kube::Api::<k8s_openapi::api::rbac::v1::ClusterRoleBinding>::all(api.admin());
+    let name = format!("burgrave-ca-{}", namespace.name);
+    bindings.delete(&name, &kube::api::DeleteParams::default()).await.expect("the binding is there");
+    // The CA asks again every half minute.
+    until("the CA to be unready", Duration::from_secs(60), async || match ca.plan().page("/readyz").await {
+        Some((503, why)) if why.contains("we may not `create` `tokenreviews.authentication.k8s.io`") => {
+            Ok(())
+        }
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}

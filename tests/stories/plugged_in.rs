@@ -68,6 +68,16 @@ fn a_key_of_another_certificate_is_refused_by_name() {
 }
 
 #[test]
+fn a_certificate_that_limits_the_purposes_of_leaves_is_refused() {
+    let only_servers = |files: &Hierarchy| {
+        files.reissue(|params| params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth]);
+    };
+    let words =
+        ["`{}`", "limits what certificates below it may be used for", "have it issued without, or with both"];
+    refused("an issuer for TLS servers alone", &[], only_servers, &words);
+}
+
+#[test]
 fn a_key_that_cannot_be_read_is_refused_with_its_file() {
     let unreadable = ["`{}/ca-key.pem`", "no readable PEM private key", "not encrypted"];
     let encrypt = |files: &Hierarchy| {
