@@ -78,7 +78,7 @@ impl TokenReviewAttestor {
         // Whoever floods us with tokens waits in our queue, not in the API server's.
         let _turn = self.turns.acquire().await.map_err(|closed| failed(&closed))?;
         let question = TokenReview {
-            spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(self.audiences.clone()) },
+            spec: TokenReviewSpec { token: token.to_owned(), audiences: Some(self.audiences.clone()) },
             ..TokenReview::default()
         };
         let body = serde_json::to_vec(&question).map_err(|error| failed(&error))?;
