@@ -1,11 +1,25 @@
-//! Kubernetes plumbing with no opinions: a client, and what it may do.
+//! Kubernetes plumbing with no opinions: a client, what it may do, what changes, and who of several leads.
+//!
+//! `election` decides who leads and `leader` runs for it; the pair knows nothing of what a leader does.
 
 mod client;
+pub mod election;
+mod leader;
 mod permission;
+mod trouble;
+mod watch;
 
 pub use client::ConnectError;
 pub use client::connect;
+pub use election::Timing;
+pub use leader::Candidacy;
+pub use leader::Leadership;
 pub use permission::Denied;
 pub use permission::PermissionCheck;
 pub use permission::Rule;
 pub use permission::may;
+pub use trouble::Trouble;
+pub use trouble::moment;
+pub use watch::Seen;
+pub use watch::named;
+pub use watch::watch;
