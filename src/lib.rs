@@ -48,6 +48,8 @@ pub mod issuance;
 
 pub mod authority;
 
+pub mod distribution;
+
 pub mod sds;
 
 pub mod agent;
