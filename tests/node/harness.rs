@@ -129,7 +129,7 @@ fn a_failing_story_leaves_every_pods_log() {
         assert_eq!(read(&format!("{namespace}_calm_main_0.log")), "all is well\n");
         assert_eq!(read(&format!("{namespace}_broken_main_1.log")), "this went wrong\n");
         assert!(read("pods").contains("198.18."), "the pods, with their addresses");
-        assert!(read("events").contains("Back"), "the events: {}", read("events"));
+        assert!(read("events").contains("Started"), "the events: {}", read("events"));
         let unready = read("unready-pods");
         assert!(unready.contains("broken") && unready.contains("Exit Code:    3"), "{unready}");
         assert!(!unready.contains("calm"), "what is ready is not described: {unready}");
