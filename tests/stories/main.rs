@@ -16,6 +16,8 @@ mod support;
 mod ca;
 /// How a story makes requests and certificates that Burgrave itself would never make.
 mod crafted;
+/// How a story gets a cluster for replicas to live in.
+mod home;
 /// How a story runs workloads with an agent and an Envoy each.
 mod mesh;
 
@@ -27,4 +29,5 @@ mod operating;
 mod plugged_in;
 mod quickstart;
 mod refusals;
+mod replicas;
 mod requests;

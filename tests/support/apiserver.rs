@@ -102,6 +102,11 @@ impl ApiServer {
         self.access.admin()
     }
 
+    /// A client that logs in with that token.
+    pub fn client(&self, token: &str) -> kube::Client {
+        self.access.client(token)
+    }
+
     pub fn url(&self) -> &str {
         &self.access.url
     }
