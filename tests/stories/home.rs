@@ -150,13 +150,18 @@ async fn token(api: &ApiServer) -> String {
     let request: TokenRequest = serde_json::from_value(request).expect("it is one");
     let accounts = Api::<core::ServiceAccount>::namespaced(api.admin(), NAMESPACE);
     let answer = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await;
-    answer.expect("the account is there").status.expect("an answer has a status").token
+    answer
+        .expect("the account is there")
+        .status
+        .and_then(|status| status.token)
+        .expect("an answer has a token")
 }
 
 /// The objects of `deploy/`, in the order in which its kustomization names their files.
 pub(crate) fn objects() -> Vec<Value> {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
-    let read = |name: &str| std::fs::read_to_string(deploy.join(name)).expect("deploy/ is part of the repository");
+    let read =
+        |name: &str| std::fs::read_to_string(deploy.join(name)).expect("deploy/ is part of the repository");
     let list: Value = serde_saphyr::from_str(&read("kustomization.yaml")).expect("it is YAML");
     let files = list["resources"].as_array().expect("it lists files").clone();
     let documents = |file: &Value| -> Vec<Value> {

@@ -27,6 +27,7 @@ mod crash;
 mod envoys;
 mod operating;
 mod plugged_in;
+mod publishing;
 mod quickstart;
 mod refusals;
 mod replicas;

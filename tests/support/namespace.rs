@@ -108,7 +108,7 @@ impl Namespace {
         let answer = answer.unwrap_or_else(|error| {
             panic!("no token for service account `{}/{service_account}`: {error}", self.name)
         });
-        answer.status.expect("a token request that succeeds has a status").token
+        answer.status.and_then(|status| status.token).expect("a token request that succeeds has a token")
     }
 
     fn client(&self) -> kube::Client {
