@@ -1,5 +1,7 @@
 //! The cluster itself: what the other stories take for granted is so.
 
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
@@ -106,13 +108,19 @@ fn an_api_server_and_a_kubelet_that_are_killed_come_back_with_all_they_knew() {
 }
 
 #[test]
-fn a_failing_story_leaves_every_pods_log() {
-    Cluster::shared().inside(async |cluster| {
+fn a_failing_story_fails_its_test_and_leaves_every_pods_log() {
+    let cluster = Cluster::shared();
+    let namespace = cluster.inside(async |cluster| {
         let namespace = cluster.namespace("evidence").await.name;
         let pod = |name: &str, script: &str| {
-            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
-                   "spec": {"containers": [{"name": "main", "image": ENVOY_IMAGE, "imagePullPolicy": "Never",
-                                            "command": ["sh", "-c", script]}]}})
+            json!({
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
+                "spec": {"containers": [
+                    {"name": "main", "image": ENVOY_IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-c", script]},
+                ]},
+            })
         };
         cluster.apply(&pod("calm", "echo all is well; exec sleep 1000")).await;
         cluster.apply(&pod("broken", "echo this went wrong >&2; exit 3")).await;
@@ -127,29 +135,25 @@ fn a_failing_story_leaves_every_pods_log() {
             })
             .await;
         assert_eq!(cluster.log(&namespace, "calm", "main").await, "all is well\n");
-
-        let kept = cluster.keep_evidence().await;
-        let read = |name: &str| std::fs::read_to_string(kept.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(read(&format!("{namespace}_calm_main_0.log")), "all is well\n");
-        assert_eq!(read(&format!("{namespace}_broken_main_1.log")), "this went wrong\n");
-        assert!(read("pods").contains("198.18."), "the pods, with their addresses");
-        assert!(read("events").contains("Started"), "the events: {}", read("events"));
-        let unready = read("unready-pods");
-        assert!(unready.contains("broken") && unready.contains("Exit Code:    3"), "{unready}");
-        assert!(!unready.contains("calm"), "what is ready is not described: {unready}");
-        assert!(!read("part-kubelet.log").is_empty(), "the node's own parts");
-        std::fs::remove_dir_all(&*kept).expect("it is ours");
+        namespace
     });
-}
 
-#[test]
-fn a_panic_inside_is_the_tests_own() {
-    let told = std::panic::catch_unwind(|| {
-        Cluster::shared().inside(async |_| assert_eq!(1 + 1, 3, "arithmetic"));
-    });
-    let panic = told.expect_err("it panicked");
+    let story = || cluster.inside(async |_| assert_eq!(1 + 1, 3, "arithmetic"));
+    let panic = std::panic::catch_unwind(AssertUnwindSafe(story)).expect_err("it panicked");
     let text = panic.downcast_ref::<String>().expect("a formatted panic is text");
     assert!(text.contains("arithmetic"), "{text}");
+
+    let kept = evidence_of(cluster, &namespace);
+    let read = |name: &str| std::fs::read_to_string(kept.join(name)).expect(name);
+    assert_eq!(read(&format!("{namespace}_calm_main_0.log")), "all is well\n");
+    assert_eq!(read(&format!("{namespace}_broken_main_1.log")), "this went wrong\n");
+    assert!(read("pods").contains("198.18."), "the pods, with their addresses");
+    assert!(read("events").contains("Started"), "the events: {}", read("events"));
+    let unready = read("unready-pods");
+    assert!(unready.contains("broken") && unready.contains("Exit Code:    3"), "{unready}");
+    assert!(!unready.contains("calm"), "what is ready is not described: {unready}");
+    assert!(!read("part-kubelet.log").is_empty(), "the node's own parts");
+    std::fs::remove_dir_all(&kept).expect("it is ours");
 }
 
 #[test]
@@ -192,4 +196,12 @@ async fn labelled(cluster: &Cluster, namespace: &str, pod: &str) {
 fn restarts(pod: &core::Pod) -> i32 {
     let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     containers.map(|container| container.restart_count).sum()
+}
+
+/// The directory that tells of that namespace; it stands beside the cluster's own.
+fn evidence_of(cluster: &Cluster, namespace: &str) -> PathBuf {
+    let scratches = cluster.dir().parent().expect("a scratch stands among others");
+    let folders = std::fs::read_dir(scratches).expect("it is there").flatten().map(|entry| entry.path());
+    let tells = |folder: &PathBuf| folder.join(format!("{namespace}_calm_main_0.log")).exists();
+    folders.into_iter().find(tells).expect("evidence was kept")
 }

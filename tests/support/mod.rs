@@ -61,8 +61,13 @@ pub fn scratch(name: &str) -> Scratch {
 
 impl Scratch {
     /// Leaves the directory for people to look at, also after this process has ended.
-    pub fn keep(&self) {
-        // Without the mark the sweep at this process's end would take it.
+    pub fn keep(self) -> PathBuf {
+        self.mark();
+        std::mem::ManuallyDrop::new(self).path.clone()
+    }
+
+    /// Without the mark the sweep at this process's end would take it.
+    fn mark(&self) {
         let _ = std::fs::write(self.path.join(".kept"), "a test failed here\n");
         eprintln!("kept for you to look at: {}", self.path.display());
     }
@@ -85,7 +90,7 @@ impl AsRef<Path> for Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.keep();
+            self.mark();
         } else {
             let _ = std::fs::remove_dir_all(&self.path);
         }

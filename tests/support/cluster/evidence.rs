@@ -1,11 +1,11 @@
 //! What happened in the cluster, for whoever reads about a story that failed.
 
 use super::Cluster;
-use crate::support::Scratch;
 use crate::support::scratch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::path::PathBuf;
 
 /// Enough to see why a container ended; the whole log is in the directory.
 const SHOWN: usize = 12;
@@ -30,9 +30,8 @@ impl Cluster {
     }
 
     /// Writes all that tells of the cluster's state into a directory that stays, says where it is, and shows the ends.
-    pub async fn keep_evidence(&self) -> Scratch {
-        let kept = scratch("evidence");
-        kept.keep();
+    pub async fn keep_evidence(&self) -> PathBuf {
+        let kept = scratch("evidence").keep();
         let write = |name: &str, text: &str| {
             std::fs::write(kept.join(name), text).unwrap_or_else(|error| eprintln!("{name}: {error}"));
         };
@@ -60,7 +59,7 @@ impl Cluster {
         for (container, log) in logs {
             eprintln!("--- the last lines of {container}\n{}", tail(&log));
         }
-        eprintln!("--- all of it is in {}", kept.display());
+        eprintln!("--- all of it, with the logs of the node's own parts, is in {}", kept.display());
         kept
     }
 
@@ -89,7 +88,7 @@ impl Cluster {
 }
 
 /// What is in a folder, by name; nothing, if the folder is gone.
-fn entries(folder: &Path) -> Vec<(String, std::path::PathBuf)> {
+fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut entries: Vec<_> =
         entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect();
