@@ -48,6 +48,8 @@ pub mod issuance;
 
 pub mod authority;
 
+pub mod pod_certificates;
+
 pub mod sds;
 
 pub mod agent;

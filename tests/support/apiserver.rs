@@ -400,7 +400,8 @@ impl Namespace {
         let answer = answer.unwrap_or_else(|error| {
             panic!("no token for service account `{}/{service_account}`: {error}", self.name)
         });
-        answer.status.expect("a token request that succeeds has a status").token
+        let token = answer.status.expect("a token request that succeeds has a status").token;
+        token.expect("the API server puts the token into it")
     }
 
     fn client(&self) -> kube::Client {
