@@ -18,6 +18,8 @@ mod ca;
 mod crafted;
 /// How a story runs workloads with an agent and an Envoy each.
 mod mesh;
+/// How a story runs the signer of pod certificates, and asks it as a kubelet does.
+mod pod_signer;
 
 mod agent;
 mod chains;
@@ -25,6 +27,7 @@ mod crash;
 mod envoys;
 mod operating;
 mod plugged_in;
+mod pod_certificates;
 mod quickstart;
 mod refusals;
 mod requests;

@@ -67,6 +67,7 @@ struct Access {
     url: String,
     ca_pem: String,
     admin_token: String,
+    kubelet_token: String,
     key: TokenKey,
 }
 
@@ -86,7 +87,11 @@ impl ApiServer {
         write_private(&dir.join("tokens.key"), &key.private_pem);
         write_private(&dir.join("tokens.pub"), &key.public_pem);
         let admin_token = random_hex(24);
-        write_private(&dir.join("admins.csv"), format!("{admin_token},admin,admin,\"system:masters\"\n"));
+        let kubelet_token = random_hex(24);
+        let users = format!(
+            "{admin_token},admin,admin,\"system:masters\"\n{kubelet_token},system:node:{NODE},kubelet,\"system:nodes\"\n"
+        );
+        write_private(&dir.join("admins.csv"), users);
 
         let (etcd, etcd_port) = spawn_etcd(&dir);
         let port = ports::free();
@@ -100,7 +105,13 @@ impl ApiServer {
         .await;
         let pem = std::fs::read_to_string(&certificates).expect("it was just read");
         let ca_pem = ca_of(&pem).expect("it was just found");
-        let access = Arc::new(Access { url: format!("https://127.0.0.1:{port}"), ca_pem, admin_token, key });
+        let access = Arc::new(Access {
+            url: format!("https://127.0.0.1:{port}"),
+            ca_pem,
+            admin_token,
+            kubelet_token,
+            key,
+        });
         let started =
             ApiServer { apiserver: Mutex::new(Some(apiserver)), etcd, etcd_port, port, access, dir };
         started.until_ready().await;
@@ -110,6 +121,11 @@ impl ApiServer {
     /// A client that may do anything; made for the calling runtime, so every test asks for its own.
     pub fn admin(&self) -> kube::Client {
         self.access.client(&self.access.admin_token)
+    }
+
+    /// A client of the kubelet on the usual node, which may do what the API server lets that node do.
+    pub fn kubelet(&self) -> kube::Client {
+        self.access.client(&self.access.kubelet_token)
     }
 
     pub fn url(&self) -> &str {
