@@ -50,6 +50,8 @@ pub mod authority;
 
 pub mod distribution;
 
+pub mod pod_certificates;
+
 pub mod sds;
 
 pub mod agent;

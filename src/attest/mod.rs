@@ -1,4 +1,5 @@
-//! Who is asking? A bearer token goes in; a proven Kubernetes identity, or the reason against it, comes out.
+//! Who is asking? A bearer token goes in; a proven Kubernetes identity, or the reason against it, comes out. Where a
+//! kubelet asks for a pod, a live pod stands in the token's place ([`ClaimedPod::attest`]).
 //!
 //! [`Attested`] is evidence: its fields are private and only this folder makes one, so whatever was granted
 //! to a caller was proven first.
@@ -6,6 +7,7 @@
 mod claims;
 mod jws;
 mod jwt;
+mod pod;
 #[cfg(test)]
 pub(crate) mod test_support;
 mod token_review;
@@ -17,6 +19,10 @@ use futures_util::future::BoxFuture;
 
 pub use jwt::InvalidKeySet;
 pub use jwt::JwtAttestor;
+pub use pod::ApiPod;
+pub use pod::ClaimedPod;
+pub use pod::LivePod;
+pub use pod::NotThatPod;
 pub use token_review::TokenReviewAttestor;
 
 /// What a caller shows. It has no readable `Debug`, as whoever reads the token can be the caller.

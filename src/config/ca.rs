@@ -16,6 +16,7 @@ use crate::issuance::InvalidProfile;
 use crate::issuance::Profile;
 use crate::issuance::ServingNames;
 use crate::k8s::Timing;
+use crate::pod_certificates::PodProfile;
 
 /// Settings of the CA as they are given; each may come from a flag, the environment or the file.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
@@ -161,6 +162,8 @@ pub struct Election {
     pub replica: String,
     /// How long a hold lasts.
     pub timing: Timing,
+    /// Times of the pod certificates that the leader signs.
+    pub pods: PodProfile,
 }
 
 /// Where the signing root comes from.
@@ -246,7 +249,7 @@ impl RawCa {
             cluster: ClusterConfig {
                 namespace: raw.namespace,
                 names: names_of(raw.bundle_config_map, raw.signer_name)?,
-                election: election(raw.lease, raw.replica_name, raw.lease_duration)?,
+                election: election(raw.lease, raw.replica_name, raw.lease_duration, &profile)?,
             },
             bundle_file: raw.bundle_file,
             profile,
@@ -302,7 +305,9 @@ fn election(
     lease: Option<String>,
     replica: Option<String>,
     duration: Option<HumanDuration>,
+    profile: &Profile,
 ) -> Result<Option<Election>, ConfigError> {
+    let Some(lease) = lease else { return Ok(None) };
     let duration = duration.unwrap_or(HumanDuration::seconds(15)).0;
     if duration < Duration::from_secs(3) || duration > Duration::from_secs(600) {
         return Err(invalid(
@@ -311,7 +316,8 @@ fn election(
         ));
     }
     let replica = replica.unwrap_or_else(|| "burgrave".to_owned());
-    Ok(lease.map(|lease| Election { lease, replica, timing: Timing::new(duration) }))
+    let pods = PodProfile::new(*profile).map_err(|error| invalid("max-leaf-lifetime", error))?;
+    Ok(Some(Election { lease, replica, timing: Timing::new(duration), pods }))
 }
 
 fn audiences(given: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
@@ -359,6 +365,10 @@ mod tests {
         RawCa { state_dir: Some(PathBuf::from("state")), ..RawCa::default() }
     }
 
+    fn with_lease() -> RawCa {
+        RawCa { lease: Some("ca".to_owned()), ..with_state() }
+    }
+
     #[test]
     fn a_state_directory_is_all_that_must_be_set() {
         let config = resolve(with_state()).unwrap();
@@ -375,7 +385,15 @@ mod tests {
             (RawCa { ca_dir: Some("ca".into()), ..with_state() }, "more than one of"),
             (RawCa { authority_secret: Some("ca".into()), ..with_state() }, "more than one of"),
             (RawCa { signer_name: Some("workload".into()), ..with_state() }, "is not DOMAIN/NAME"),
-            (RawCa { lease_duration: Some(HumanDuration::seconds(1)), ..with_state() }, "`--lease-duration`"),
+            (RawCa { lease_duration: Some(HumanDuration::seconds(1)), ..with_lease() }, "`--lease-duration`"),
+            (
+                RawCa {
+                    leaf_lifetime: Some(HumanDuration::minutes(10)),
+                    max_leaf_lifetime: Some(HumanDuration::minutes(30)),
+                    ..with_lease()
+                },
+                "`--max-leaf-lifetime`",
+            ),
             (RawCa { token_jwks: Some("k".into()), ..with_state() }, "`--token-issuer` is not set"),
             (RawCa { token_issuer: Some("i".into()), ..with_state() }, "`--token-jwks` is not set"),
             (

@@ -45,7 +45,7 @@ pub(super) fn intended_for_ourselves(serial: &SerialNumber, expires_at: OffsetDa
 }
 
 /// It was not; `reason` is from a closed set, `error` says more.
-pub(super) fn refused(request_id: &str, reason: &'static str, error: &dyn std::error::Error) {
+pub(crate) fn refused(request_id: &str, reason: &'static str, error: &dyn std::error::Error) {
     let error = one_line(&error.to_string());
     tracing::warn!(target: "audit", event = "refused", request_id, reason, error, "a request was refused");
 }

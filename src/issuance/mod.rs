@@ -6,9 +6,10 @@
 //! ```
 //!
 //! Each step's result is a type that only that step makes and the next one consumes, so "signed without being
-//! checked" does not compile. `pipeline` has the steps in one function; `profile`, `grant` and `prepare` decide.
+//! checked" does not compile. `pipeline` has the steps: who attests differs, everything after it is [`issue_to`] for the
+//! certificate service here and for the pod certificates of `pod_certificates`. `profile`, `grant` and `prepare` decide.
 
-mod audit;
+pub(crate) mod audit;
 mod grant;
 mod metrics;
 mod pipeline;
@@ -21,10 +22,13 @@ pub use grant::Grant;
 pub use grant::GrantPolicy;
 pub use grant::NotGranted;
 pub use metrics::IssuanceMetrics;
+pub use pipeline::Asked;
+pub use pipeline::Encoded;
 pub use pipeline::Issued;
 pub use pipeline::Pipeline;
 pub use pipeline::Refused;
 pub use pipeline::Request;
+pub use pipeline::issue_to;
 pub use prepare::NotPrepared;
 pub use prepare::Prepared;
 pub use prepare::prepare;

@@ -1,9 +1,11 @@
-//! A certificate's way from request to chain: six steps in one function.
+//! A certificate's way from request to chain: attestation, then five steps that every entrance shares.
 
 use std::sync::Arc;
 
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::attest::Attested;
 use crate::attest::Attestor;
 use crate::attest::Credentials;
 use crate::attest::NotAttested;
@@ -37,11 +39,53 @@ pub struct Request {
     pub for_another: bool,
 }
 
+/// What a proven caller asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Names this request in logs and in the audit trail.
+    pub id: &'a str,
+    /// A PKCS#10 request.
+    pub csr: Encoded<'a>,
+    /// Wanted lifetime in seconds; zero or less for the default.
+    pub lifetime: i64,
+    /// Whether an identity other than the caller's own is asked for.
+    pub for_another: bool,
+}
+
+/// A PKCS#10 request as it came.
+#[derive(Clone, Copy, Debug)]
+pub enum Encoded<'a> {
+    /// In PEM.
+    Pem(&'a str),
+    /// In DER.
+    Der(&'a [u8]),
+}
+
+impl Encoded<'_> {
+    fn read(self) -> Result<Csr, InvalidCsr> {
+        match self {
+            Self::Pem(text) => Csr::from_pem(text.as_bytes()),
+            Self::Der(der) => Csr::from_der(der),
+        }
+    }
+}
+
 /// A signed chain: leaf, intermediates, then all roots as one text, each element PEM.
 #[derive(Debug)]
 pub struct Issued {
     /// The chain.
     pub chain: Vec<String>,
+    /// The first second of the leaf's life.
+    pub not_before: OffsetDateTime,
+    /// The last second of the leaf's life.
+    pub not_after: OffsetDateTime,
+}
+
+impl Issued {
+    /// The leaf and the intermediates: what a TLS end shows. Roots are not sent; peers have them already.
+    pub fn without_roots(&self) -> &[String] {
+        self.chain.split_last().map_or(&[], |(_, shown)| shown)
+    }
 }
 
 /// Why a request got no certificate.
@@ -117,26 +161,47 @@ impl Pipeline {
     async fn steps(&self, request: &Request) -> Result<Issued, Refused> {
         // 1. Who is asking? Strangers get no further, and cost no signature check.
         let caller = self.attestor.attest(&request.credentials).await?;
-        // 2. Do they hold the key? Nothing but the public key survives this step.
-        let csr = Csr::from_pem(request.csr.as_bytes())?.verify()?;
-        // 3. What may they have? The identity comes from step 1.
-        if request.for_another {
-            return Err(NotGranted::ForAnother.into());
-        }
-        let grant = self.policy.grant(&caller, request.lifetime)?;
-        // 4. Exactly what will be signed?
-        let spiffe_id = grant.spiffe_id().to_string();
+        let asked = Asked {
+            id: &request.id,
+            csr: Encoded::Pem(&request.csr),
+            lifetime: request.lifetime,
+            for_another: request.for_another,
+        };
         let issuer = self.issuer.borrow().clone();
-        let serial = serial::draw().map_err(|none| SignError(none.to_string()))?;
-        let prepared = prepare(csr, grant, self.policy.profile(), issuer, serial, self.clock.now())?;
-        // 5. Sign it, once the intent is on record: a record exists for every certificate that could exist.
-        audit::intended(&request.id, &caller, &spiffe_id, &prepared);
-        let serial = prepared.serial().clone();
-        let chain = sign(prepared).await?;
-        // 6. The chain goes out.
-        audit::issued(&request.id, &serial);
-        Ok(Issued { chain })
+        issue_to(&caller, asked, &self.policy, issuer, self.clock.now()).await
     }
+}
+
+/// From a proven caller to a chain: the steps that all entrances share. A refusal is for the entrance to write down.
+///
+/// # Errors
+/// As the step that refused it.
+pub async fn issue_to(
+    caller: &Attested,
+    asked: Asked<'_>,
+    policy: &GrantPolicy,
+    issuer: Arc<Issuer>,
+    now: OffsetDateTime,
+) -> Result<Issued, Refused> {
+    // 2. Do they hold the key? Nothing but the public key survives this step.
+    let csr = asked.csr.read()?.verify()?;
+    // 3. What may they have? The identity comes from step 1.
+    if asked.for_another {
+        return Err(NotGranted::ForAnother.into());
+    }
+    let grant = policy.grant(caller, asked.lifetime)?;
+    // 4. Exactly what will be signed?
+    let spiffe_id = grant.spiffe_id().to_string();
+    let serial = serial::draw().map_err(|none| SignError(none.to_string()))?;
+    let prepared = prepare(csr, grant, policy.profile(), issuer, serial, now)?;
+    // 5. Sign it, once the intent is on record: a record exists for every certificate that could exist.
+    audit::intended(asked.id, caller, &spiffe_id, &prepared);
+    let serial = prepared.serial().clone();
+    let (not_before, not_after) = (prepared.not_before(), prepared.not_after());
+    let chain = sign(prepared).await?;
+    // 6. The chain goes out.
+    audit::issued(asked.id, &serial);
+    Ok(Issued { chain, not_before, not_after })
 }
 
 /// Signs on this task, or on a thread of its own if the key is of a slow kind.

@@ -26,6 +26,7 @@ pub struct Prepared {
     tbs: Vec<u8>,
     issuer: Arc<Issuer>,
     serial: SerialNumber,
+    not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     clamped: bool,
 }
@@ -104,13 +105,18 @@ pub fn prepare(
     };
     let tbs = leaf.to_der()?;
     lint(&tbs, &leaf, &uri)?;
-    Ok(Prepared { tbs, serial, not_after, clamped: not_after < wanted, issuer })
+    Ok(Prepared { tbs, serial, not_before, not_after, clamped: not_after < wanted, issuer })
 }
 
 impl Prepared {
     /// The serial number.
     pub fn serial(&self) -> &SerialNumber {
         &self.serial
+    }
+
+    /// The first second of its life.
+    pub fn not_before(&self) -> OffsetDateTime {
+        self.not_before
     }
 
     /// The last second of its life.

@@ -75,6 +75,16 @@ impl Profile {
         }
     }
 
+    /// The same profile with NotBefore at most `limit` before the moment of issue, for those who take no more.
+    pub fn backdated_at_most(self, limit: Duration) -> Self {
+        Self { backdate: self.backdate.min(limit), ..self }
+    }
+
+    /// The longest lifetime that may be asked for.
+    pub fn max_lifetime(&self) -> Duration {
+        self.max_lifetime
+    }
+
     /// How far NotBefore lies before the moment of issue.
     pub fn backdate(&self) -> Duration {
         self.backdate
@@ -97,6 +107,13 @@ mod tests {
         }
         assert!(profile.lifetime(7201).is_err());
         assert!(profile.lifetime(i64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_backdate_is_cut_and_never_stretched() {
+        let profile = Profile::new(2 * MINUTE, HOUR, HOUR).unwrap();
+        assert_eq!(profile.backdated_at_most(MINUTE).backdate(), MINUTE);
+        assert_eq!(profile.backdated_at_most(4 * MINUTE), profile);
     }
 
     #[test]

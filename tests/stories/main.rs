@@ -20,6 +20,8 @@ mod crafted;
 mod home;
 /// How a story runs workloads with an agent and an Envoy each.
 mod mesh;
+/// How a story runs the signer of pod certificates, and asks it as a kubelet does.
+mod pod_signer;
 
 mod agent;
 mod chains;
@@ -27,6 +29,7 @@ mod crash;
 mod envoys;
 mod operating;
 mod plugged_in;
+mod pod_certificates;
 mod publishing;
 mod quickstart;
 mod refusals;

@@ -56,6 +56,7 @@ pub struct ApiServer {
     etcd_port: u16,
     port: u16,
     access: Arc<Access>,
+    kubelet_token: String,
     key: TokenKey,
     dir: Scratch,
 }
@@ -76,7 +77,11 @@ impl ApiServer {
         write_private(&dir.join("tokens.key"), &key.private_pem);
         write_private(&dir.join("tokens.pub"), &key.public_pem);
         let admin_token = random_hex(24);
-        write_private(&dir.join("admins.csv"), format!("{admin_token},admin,admin,\"system:masters\"\n"));
+        let kubelet_token = random_hex(24);
+        let users = format!(
+            "{admin_token},admin,admin,\"system:masters\"\n{kubelet_token},system:node:{NODE},kubelet,\"system:nodes\"\n"
+        );
+        write_private(&dir.join("admins.csv"), users);
 
         let (etcd, etcd_port) = spawn_etcd(&dir);
         let port = ports::free();
@@ -91,8 +96,16 @@ impl ApiServer {
         let pem = std::fs::read_to_string(&certificates).expect("it was just read");
         let ca_pem = ca_of(&pem).expect("it was just found");
         let access = Arc::new(Access { url: format!("https://127.0.0.1:{port}"), ca_pem, admin_token });
-        let started =
-            ApiServer { apiserver: Mutex::new(Some(apiserver)), etcd, etcd_port, port, access, key, dir };
+        let started = ApiServer {
+            apiserver: Mutex::new(Some(apiserver)),
+            etcd,
+            etcd_port,
+            port,
+            access,
+            kubelet_token,
+            key,
+            dir,
+        };
         started.until_ready().await;
         started
     }
@@ -105,6 +118,11 @@ impl ApiServer {
     /// A client that logs in with that token.
     pub fn client(&self, token: &str) -> kube::Client {
         self.access.client(token)
+    }
+
+    /// A client of the kubelet on the usual node, which may do what the API server lets that node do.
+    pub fn kubelet(&self) -> kube::Client {
+        self.access.client(&self.kubelet_token)
     }
 
     pub fn url(&self) -> &str {

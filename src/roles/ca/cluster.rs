@@ -21,9 +21,13 @@ use crate::distribution::DistributionMetrics;
 use crate::distribution::Publisher;
 use crate::distribution::ROOT_ANNOTATION;
 use crate::distribution::Survey;
+use crate::identity::TrustDomain;
 use crate::k8s;
 use crate::k8s::Candidacy;
 use crate::k8s::Leadership;
+use crate::pod_certificates::Board;
+use crate::pod_certificates::PodCertificateMetrics;
+use crate::pod_certificates::PodCertificates;
 use crate::roles::ca::error::CaError;
 use crate::signer::Issuer;
 use crate::x509::certificate::hex;
@@ -34,6 +38,7 @@ pub(super) struct Cluster {
     pub(super) client: Client,
     namespace: String,
     config: ClusterConfig,
+    trust_domain: TrustDomain,
 }
 
 /// What runs for the cluster, as others see it.
@@ -41,6 +46,7 @@ pub(super) struct Cluster {
 pub(super) struct Controllers {
     pub(super) leadership: Leadership,
     pub(super) distribution: Distribution,
+    pub(super) pod_certificates: Board,
 }
 
 impl Cluster {
@@ -59,7 +65,8 @@ impl Cluster {
             Some(namespace) => namespace.clone(),
             None => client.default_namespace().to_owned(),
         };
-        Ok(Some(Self { client, namespace, config: config.cluster.clone() }))
+        let trust_domain = config.trust_domain.clone();
+        Ok(Some(Self { client, namespace, config: config.cluster.clone(), trust_domain }))
     }
 
     /// Whether this CA publishes its roots to the cluster: then what is published there is evidence.
@@ -117,8 +124,21 @@ impl Cluster {
             status,
             metrics: DistributionMetrics::new(registry, distribution.clone()),
         };
+        let pod_certificates = Board::default();
+        let signer = PodCertificates {
+            client: self.client.clone(),
+            signer_name: self.config.names.signer.clone(),
+            trust_domain: self.trust_domain.clone(),
+            profile: election.pods,
+            issuer: issuer.clone(),
+            leadership: leadership.clone(),
+            clock: clock.clone(),
+            metrics: PodCertificateMetrics::new(registry),
+            board: pod_certificates.clone(),
+        };
         background.spawn(leadership.clone().while_leading(move || publisher.clone().run()));
-        Some((Controllers { leadership, distribution }, campaign))
+        background.spawn(leadership.clone().while_leading(move || signer.clone().run()));
+        Some((Controllers { leadership, distribution, pod_certificates }, campaign))
     }
 }
 

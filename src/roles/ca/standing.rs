@@ -62,6 +62,9 @@ impl Standing {
                 "leader": one.leadership.leader(),
                 "trouble": one.leadership.trouble(),
             })),
+            "pod_certificates": controllers.filter(|one| one.leadership.holds()).map(|one| {
+                json!(one.pod_certificates.state(self.clock.now()))
+            }),
             "distribution": controllers.and_then(|one| one.distribution.borrow().clone()),
         })
     }

@@ -1,0 +1,145 @@
+//! Pure: why is a request still pending, who has to know, and when is it looked at again?
+//!
+//! A kubelet takes `Denied` and `Failed` as final for the pod, so no trouble of ours ever becomes either: the request waits.
+
+use time::OffsetDateTime;
+
+use crate::k8s::Trouble;
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Hindrance {
+    /// The API server knows no such pod.
+    #[error("the pod `{0}` is not there; its request waits for it, or for its own removal")]
+    PodAbsent(String),
+    /// The issuer has run out.
+    #[error(
+        "the issuer's certificates expired at {0}; pod certificates wait until the CA has a valid issuer"
+    )]
+    IssuerExpired(OffsetDateTime),
+    /// The issuer's time has not come.
+    #[error(
+        "the issuer's certificates are not valid before {0}; pod certificates wait; check this machine's clock"
+    )]
+    IssuerNotYetValid(OffsetDateTime),
+    /// The issuer is too near its end.
+    #[error(
+        "the issuer's certificates expire at {0}, and Kubernetes takes no pod certificate of less than an hour; renew the issuer, and what waits is issued"
+    )]
+    IssuerEnds(OffsetDateTime),
+    /// The key could not be used, or there was no randomness.
+    #[error("signing failed: {0}")]
+    Signer(String),
+    /// The clocks of the API server and of this machine are apart.
+    #[error(
+        "the API server's clock and this machine's are more than a minute apart: {0}; set the clocks right"
+    )]
+    Clock(String),
+    /// We lack the right to sign.
+    #[error(
+        "the API server does not let us sign: {0}; grant `sign` on `signers.certificates.k8s.io`, resourceNames [`{1}`]"
+    )]
+    MayNotSign(String, String),
+    /// The API server could not be asked, or said no.
+    #[error(transparent)]
+    Api(#[from] Trouble),
+    /// Something that only a change of this program can help.
+    #[error("this is a defect of Burgrave, please report it: {0}")]
+    Defect(String),
+    /// Somebody else has written the object, or removed it; the watch tells what there is now.
+    #[error("the request changed while it was worked on")]
+    Overtaken,
+    /// This process no longer leads.
+    #[error("this process no longer leads")]
+    NotLeading,
+}
+
+/// When to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// After a pause that doubles with each try.
+    Soon,
+    /// After a long pause: trying sooner would be spinning.
+    Slowly,
+    /// Not before something has changed: the request, its pod or the issuer.
+    WhenSomethingChanges,
+    /// Not before the API server is back; that holds for all requests.
+    WhenTheApiServerIsBack,
+}
+
+/// Who has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// Nobody: it is part of the day's work.
+    Ordinary,
+    /// It may pass by itself.
+    Warning,
+    /// Somebody must act.
+    Error,
+}
+
+impl Hindrance {
+    /// A short name for logs and metrics, from a closed set.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::PodAbsent(_) => "pod_absent",
+            Self::IssuerExpired(_) => "issuer_expired",
+            Self::IssuerNotYetValid(_) => "issuer_not_yet_valid",
+            Self::IssuerEnds(_) => "issuer_ends",
+            Self::Signer(_) => "signer",
+            Self::Clock(_) => "clock",
+            Self::MayNotSign(..) => "may_not_sign",
+            Self::Api(trouble) if trouble.is_forbidden() => "forbidden",
+            Self::Api(_) => "api_server",
+            Self::Defect(_) => "defect",
+            Self::Overtaken => "overtaken",
+            Self::NotLeading => "not_leading",
+        }
+    }
+
+    /// When to try again.
+    pub(super) fn pace(&self) -> Pace {
+        match self {
+            // Its coming shows in the watch of pods, and its request is removed with it.
+            Self::PodAbsent(_) => Pace::WhenSomethingChanges,
+            Self::Defect(_) => Pace::Slowly,
+            Self::Api(Trouble::Silent(_)) => Pace::WhenTheApiServerIsBack,
+            Self::Api(Trouble::Answer(error)) if !matches!(error.as_ref(), kube::Error::Api(_)) => {
+                Pace::WhenTheApiServerIsBack
+            }
+            _ => Pace::Soon,
+        }
+    }
+
+    /// Who has to know.
+    pub(super) fn weight(&self) -> Weight {
+        match self {
+            Self::PodAbsent(_) | Self::Overtaken | Self::NotLeading => Weight::Ordinary,
+            Self::IssuerExpired(_) | Self::IssuerEnds(_) | Self::Defect(_) | Self::MayNotSign(..) => {
+                Weight::Error
+            }
+            _ => Weight::Warning,
+        }
+    }
+
+    /// What came of writing the status of a request of `signer_name`.
+    pub(super) fn of_a_write(trouble: Trouble, signer_name: &str) -> Self {
+        if trouble.is_overtaken() {
+            return Self::Overtaken;
+        }
+        let Trouble::Answer(error) = &trouble else { return trouble.into() };
+        let kube::Error::Api(status) = error.as_ref() else { return trouble.into() };
+        let causes = || status.details.iter().flat_map(|details| &details.causes);
+        // The right to sign is looked at by the validation of the object, so its lack is not said by a 403.
+        if causes().any(|cause| cause.field == "spec.signerName" && cause.reason == "FieldValueForbidden") {
+            return Self::MayNotSign(status.message.clone(), signer_name.to_owned());
+        }
+        if causes().any(|cause| cause.field == "status.notBefore") {
+            return Self::Clock(status.message.clone());
+        }
+        match trouble.is_final() {
+            true => Self::Defect(status.message.clone()),
+            false => trouble.into(),
+        }
+    }
+}
