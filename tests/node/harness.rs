@@ -9,45 +9,62 @@ use kube::Api;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::cluster::BURGRAVE_IMAGE;
 use crate::support::cluster::Cluster;
 use crate::support::cluster::ENVOY_IMAGE;
 use crate::support::http;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// An Envoy that answers `/` with its own name and asks the Service `other` for everything below `/other`; with its
-/// ConfigMap, and a Service of the same name before it.
-fn speaker(name: &str, other: &str) -> Value {
+/// The configuration of an Envoy that answers `/` with its own name, and asks the host `other` about `/other`.
+fn bootstrap(name: &str, other: &str) -> Value {
+    let extension = |kind: &str| format!("type.googleapis.com/envoy.extensions.filters.{kind}");
     let address = |host: &str| json!({"socket_address": {"address": host, "port_value": 8080}});
-    let router = json!({"name": "router", "typed_config":
-        {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}});
-    let config = json!({"static_resources": {
-        "listeners": [{"address": address("0.0.0.0"), "filter_chains": [{"filters": [{"name": "http", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "in",
-            "http_filters": [router],
-            "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
-                {"match": {"prefix": "/other"}, "route": {"cluster": "other", "prefix_rewrite": "/"}},
-                {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": format!("this is {name}")}}},
-            ]}]},
-        }}]}]}],
-        "clusters": [{"name": "other", "type": "STRICT_DNS", "dns_lookup_family": "V4_ONLY", "load_assignment": {
-            "cluster_name": "other", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(other)}}]}]}}],
-    }});
-    let labels = json!({"app": name});
+    let answer = json!({"status": 200, "body": {"inline_string": format!("this is {name}")}});
+    let routes = json!([
+        {"match": {"path": "/other"}, "route": {"cluster": "other", "prefix_rewrite": "/"}},
+        {"match": {"path": "/"}, "direct_response": answer},
+    ]);
+    let manager = json!({
+        "@type": extension("network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "in",
+        "http_filters": [{"name": "router", "typed_config": {"@type": extension("http.router.v3.Router")}}],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+    });
+    let endpoint = json!({"endpoint": {"address": address(other)}});
+    json!({"static_resources": {
+        "listeners": [{
+            "address": address("0.0.0.0"),
+            "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+        }],
+        "clusters": [{
+            "name": "other",
+            "type": "STRICT_DNS",
+            "dns_lookup_family": "V4_ONLY",
+            "load_assignment": {"cluster_name": "other", "endpoints": [{"lb_endpoints": [endpoint]}]},
+        }],
+    }})
+}
+
+/// That Envoy in a pod, with a Service of its name before it.
+fn speaker(namespace: &str, name: &str, other: &str) -> Value {
+    let config = bootstrap(name, &format!("{other}.{namespace}.svc")).to_string();
+    let meta = json!({"name": name, "namespace": namespace, "labels": {"app": name}});
+    let container = json!({
+        "name": "envoy",
+        "image": ENVOY_IMAGE,
+        "imagePullPolicy": "Never",
+        "args": ["--config-path", "/config/envoy.json", "--concurrency", "1", "--disable-hot-restart"],
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "config", "mountPath": "/config"}],
+    });
+    let pod =
+        json!({"containers": [container], "volumes": [{"name": "config", "configMap": {"name": name}}]});
+    let service = json!({"selector": {"app": name}, "ports": [{"port": 8080}]});
     json!({"apiVersion": "v1", "kind": "List", "items": [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"envoy.json": config.to_string()}},
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-         "spec": {"selector": labels, "ports": [{"port": 8080}]}},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": {
-            "containers": [{
-                "name": "envoy", "image": ENVOY_IMAGE, "imagePullPolicy": "Never",
-                "args": ["--config-path", "/config/envoy.json", "--concurrency", "1", "--disable-hot-restart"],
-                "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
-                "volumeMounts": [{"name": "config", "mountPath": "/config"}],
-            }],
-            "volumes": [{"name": "config", "configMap": {"name": name}}],
-        }},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"envoy.json": config}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod},
     ]})
 }
 
@@ -56,11 +73,7 @@ fn two_pods_reach_each_other_through_a_service_by_its_name() {
     Cluster::shared().inside(async |cluster| {
         let namespace = cluster.namespace("speakers").await.name;
         for (name, other) in [("ada", "bob"), ("bob", "ada")] {
-            let mut objects = speaker(name, &format!("{other}.{namespace}.svc"));
-            for object in objects["items"].as_array_mut().into_iter().flatten() {
-                object["metadata"]["namespace"] = json!(namespace);
-            }
-            cluster.apply(&objects).await;
+            cluster.apply(&speaker(&namespace, name, other)).await;
         }
         cluster.wait_for_pods(&namespace, "app in (ada, bob)", 2, SOON).await;
 
@@ -73,6 +86,44 @@ fn two_pods_reach_each_other_through_a_service_by_its_name() {
             assert_eq!(told, format!("this is {name}"));
             let told = cluster.eventually("the other Service", SOON, async || ask("/other").await).await;
             assert_eq!(told, format!("this is {other}"), "asked through {name}");
+        }
+    });
+}
+
+#[test]
+fn the_program_under_test_runs_in_a_pod_as_nobody_in_particular() {
+    Cluster::shared().inside(async |cluster| {
+        let namespace = cluster.namespace("image").await.name;
+        let container = |image: &str, command: &[&str]| {
+            json!({"name": image.split(['/', ':']).nth(1), "image": image, "command": command})
+        };
+        cluster
+            .apply(&json!({
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "once", "namespace": namespace},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "securityContext": {"runAsNonRoot": true},
+                    "containers": [
+                        container(BURGRAVE_IMAGE, &["/burgrave", "--version"]),
+                        container(ENVOY_IMAGE, &["sh", "-c", "cat /proc/self/status; cat /etc/resolv.conf; openssl version"]),
+                    ],
+                },
+            }))
+            .await;
+        let ask = ["get", "pod", "once", "--namespace", &namespace, "--output=jsonpath={.status.phase}"];
+        cluster
+            .eventually("the pod's end", SOON, async || {
+                let phase = cluster.kubectl(&ask).await;
+                if phase == "Succeeded" { Ok(()) } else { Err(phase) }
+            })
+            .await;
+        let version = cluster.log(&namespace, "once", "burgrave").await;
+        assert!(version.starts_with(concat!("burgrave ", env!("CARGO_PKG_VERSION"))), "{version}");
+        let told = cluster.log(&namespace, "once", "envoy").await;
+        for part in ["Uid:\t65532", "nameserver 198.18.0.1", "OpenSSL 3"] {
+            assert!(told.contains(part), "{part}: {told}");
         }
     });
 }
@@ -161,21 +212,36 @@ fn a_kubelet_asks_for_a_pod_certificate_and_the_pod_waits_for_it() {
     Cluster::shared().inside(async |cluster| {
         let namespace = cluster.namespace("certificates").await.name;
         let source = json!({"podCertificate": {
-            "signerName": "example.test/nobody", "keyType": "ECDSAP256", "credentialBundlePath": "bundle.pem"}});
+            "signerName": "example.test/nobody",
+            "keyType": "ECDSAP256",
+            "credentialBundlePath": "bundle.pem",
+        }});
+        let container = json!({
+            "name": "main",
+            "image": ENVOY_IMAGE,
+            "imagePullPolicy": "Never",
+            "command": ["sleep", "1000"],
+            "volumeMounts": [{"name": "certificate", "mountPath": "/certificate"}],
+        });
+        let volume = json!({"name": "certificate", "projected": {"sources": [source]}});
         cluster
-            .apply(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "asks", "namespace": namespace}, "spec": {
-                "containers": [{"name": "main", "image": ENVOY_IMAGE, "imagePullPolicy": "Never",
-                                "command": ["sleep", "1000"],
-                                "volumeMounts": [{"name": "certificate", "mountPath": "/certificate"}]}],
-                "volumes": [{"name": "certificate", "projected": {"sources": [source]}}]}}))
+            .apply(&json!({
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "asks", "namespace": namespace},
+                "spec": {"containers": [container], "volumes": [volume]},
+            }))
             .await;
 
-        let list = ["get", "podcertificaterequests.v1.certificates.k8s.io", "--output=json", "--namespace", &namespace];
-        let request = cluster.eventually("the kubelet's request", SOON, async || {
-            let list: Value = serde_json::from_str(&cluster.kubectl(&list).await).expect("kubectl prints JSON");
-            list["items"].get(0).cloned().ok_or_else(|| "there is none".to_owned())
-        })
-        .await;
+        let kind = "podcertificaterequests.v1.certificates.k8s.io";
+        let list = ["get", kind, "--output=json", "--namespace", &namespace];
+        let request = cluster
+            .eventually("the kubelet's request", SOON, async || {
+                let list: Value =
+                    serde_json::from_str(&cluster.kubectl(&list).await).expect("kubectl prints JSON");
+                list["items"].get(0).cloned().ok_or_else(|| "there is none".to_owned())
+            })
+            .await;
         let spec = &request["spec"];
         assert_eq!(spec["signerName"], "example.test/nobody");
         assert_eq!((&spec["podName"], &spec["nodeName"]), (&"asks".into(), &"node-1".into()));
