@@ -13,4 +13,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod at_home;
 mod harness;
+mod pod_certificates;
