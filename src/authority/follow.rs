@@ -47,6 +47,9 @@ pub async fn follow(
                 "{} is gone; this process still signs with what it holds in memory, but no later start can: restore it from a copy before the CA is restarted",
                 store.place()
             ))),
+            Change::Trouble(trouble) if trouble.is_forbidden() => {
+                wrong(Some(format!("{} is not followed: {trouble}", store.place())));
+            }
             // The watch goes on by itself, and the Secret is as it was.
             Change::Trouble(trouble) => {
                 tracing::debug!(error = %trouble, "the authority's Secret is not seen at the moment")
