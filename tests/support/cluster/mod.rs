@@ -16,6 +16,7 @@ use super::access::Access;
 use super::access::ca_of;
 use super::apiserver::Namespace;
 use super::apiserver::eventually;
+use super::figure;
 use super::part::NO_ENV;
 use super::part::Part;
 use super::random_hex;
@@ -40,7 +41,7 @@ use kube::api::ListParams;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-/// What the parts print when the program under test is asked for by a pod.
+/// The program under test, at `/burgrave`; like every image here it runs as 65532, with an empty `/tmp`.
 pub const BURGRAVE_IMAGE: &str = concat!("burgrave.dev/burgrave:", env!("CARGO_PKG_VERSION"));
 
 /// Envoy at `/envoy`, with `sh`, `cat`, `ls`, `sleep` and `openssl` beside it in `/bin`.
@@ -76,8 +77,8 @@ impl Cluster {
     /// One of the caller's own, for a story that breaks it.
     pub fn start() -> Cluster {
         let dir = scratch("cluster");
-        provide(&dir);
         let begun = Instant::now();
+        provide(&dir);
         let node =
             Part::spawn("the cluster", &script("up"), [dir.as_os_str()], NO_ENV, &dir.join("node.log"));
         while !dir.join("ready").exists() {
@@ -85,6 +86,7 @@ impl Cluster {
             assert!(begun.elapsed() < START, "the cluster is not ready yet:\n{}", node.log_tail(30));
             std::thread::sleep(Duration::from_millis(20));
         }
+        figure("cluster_start", format!("{:.1}", begun.elapsed().as_secs_f64()), "s");
         // The cluster has them in its own store now, and a kept directory should be small.
         let _ = std::fs::remove_dir_all(dir.join("images"));
         let read = |name| std::fs::read_to_string(dir.join(name)).expect("a cluster that is ready wrote it");
