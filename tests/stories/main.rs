@@ -35,3 +35,4 @@ mod quickstart;
 mod refusals;
 mod replicas;
 mod requests;
+mod rights;

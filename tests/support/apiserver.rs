@@ -146,6 +146,11 @@ impl ApiServer {
         path
     }
 
+    /// Writes a kubeconfig into `dir` for somebody who may do anything.
+    pub fn admin_kubeconfig(&self, dir: &Path) -> PathBuf {
+        self.kubeconfig(dir, &self.access.admin_token)
+    }
+
     /// Kills the API server as a power cut would. etcd keeps what it knew.
     pub async fn stop_apiserver(&self) {
         let part = self.apiserver().take();
