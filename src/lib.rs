@@ -58,6 +58,8 @@ pub mod agent;
 
 pub mod admin;
 
+pub mod install;
+
 pub mod config;
 
 pub mod roles;

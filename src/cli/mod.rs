@@ -1,6 +1,7 @@
 //! What an operator types.
 
 mod cert;
+mod install;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,9 @@ enum Command {
     /// Look at certificates
     #[command(subcommand)]
     Cert(cert::CertCommand),
+    /// Look at an installation
+    #[command(subcommand)]
+    Install(install::InstallCommand),
 }
 
 /// Runs the command line of this process.
@@ -71,7 +75,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let (level, audit) = match arguments.command {
         Command::Ca(_) => ("info", true),
         Command::Agent(_) => ("info", false),
-        Command::Quickstart(_) | Command::Cert(_) => ("error", false),
+        Command::Quickstart(_) | Command::Cert(_) | Command::Install(_) => ("error", false),
     };
     let level = arguments.log.log_level.as_deref().unwrap_or(level);
     telemetry::init_log(arguments.log.log_format.into(), level, audit)?;
@@ -93,6 +97,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             }
             Command::Cert(command) => command.run().await,
+            Command::Install(command) => command.run().await,
             Command::Quickstart(raw) => {
                 let stop = roles::on_signal()?;
                 roles::quickstart::run(raw.resolve(std::env::var_os("PATH"))?, stop).await?;
