@@ -143,3 +143,47 @@ impl Hindrance {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn answer(code: u16, cause: Option<(&str, &str)>) -> Trouble {
+        let causes: Vec<_> = cause
+            .map(|(field, reason)| serde_json::json!({"field": field, "reason": reason, "message": "m"}))
+            .into_iter()
+            .collect();
+        let status = serde_json::json!({"code": code, "message": "its words", "details": {"causes": causes}});
+        let status: kube::core::Status = serde_json::from_value(status).unwrap();
+        Trouble::Answer(Box::new(kube::Error::Api(Box::new(status))))
+    }
+
+    #[test]
+    fn each_answer_to_a_write_has_its_reason_and_its_pace() {
+        for (reason, pace, trouble) in [
+            ("overtaken", Pace::Soon, answer(409, None)),
+            ("overtaken", Pace::Soon, answer(404, None)),
+            ("may_not_sign", Pace::Soon, answer(422, Some(("spec.signerName", "FieldValueForbidden")))),
+            ("clock", Pace::Soon, answer(422, Some(("status.notBefore", "FieldValueInvalid")))),
+            ("defect", Pace::Slowly, answer(422, Some(("status.certificateChain", "FieldValueInvalid")))),
+            ("defect", Pace::Slowly, answer(400, None)),
+            ("forbidden", Pace::Soon, answer(403, None)),
+            ("api_server", Pace::Soon, answer(500, None)),
+            ("api_server", Pace::Soon, answer(429, None)),
+            ("api_server", Pace::WhenTheApiServerIsBack, Trouble::Silent(Duration::from_secs(1))),
+        ] {
+            let text = trouble.to_string();
+            let hindrance = Hindrance::of_a_write(trouble, "example.org/workload");
+            assert_eq!((hindrance.reason(), hindrance.pace()), (reason, pace), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_lack_of_the_right_to_sign_is_told_with_the_rule_to_grant() {
+        let lack = answer(422, Some(("spec.signerName", "FieldValueForbidden")));
+        let said = Hindrance::of_a_write(lack, "example.org/workload").to_string();
+        assert!(said.contains("grant `sign`") && said.contains("[`example.org/workload`]"), "{said}");
+    }
+}

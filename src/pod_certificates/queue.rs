@@ -137,7 +137,10 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             (away, Some(Pace::WhenTheApiServerIsBack)) => Some(still_away(away, now, draw)),
             _ => None,
         };
-        let Some(again) = again else { return drop(self.entries.remove(key)) };
+        let Some(again) = again else {
+            self.entries.remove(key);
+            return;
+        };
         let Some(entry) = self.entries.get_mut(key) else { return };
         let is_due_again = entry.stand == Stand::Busy { is_due_again: true };
         entry.stand = match again {
@@ -150,7 +153,9 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         entry.failures = entry.failures.saturating_add(1);
         match entry.stand {
             Stand::Ready => self.ready.push_back(key.clone()),
-            Stand::PausedUntil(until) => drop(self.paused.insert((until, key.clone()))),
+            Stand::PausedUntil(until) => {
+                self.paused.insert((until, key.clone()));
+            }
             Stand::Parked | Stand::Busy { .. } => {}
         }
     }

@@ -203,13 +203,13 @@ impl Signer {
     }
 }
 
-/// A candidacy without rivals. It ends with `running`.
+/// A candidacy without rivals: a lease of its own, as one that was dropped is given back by nobody. It ends with `running`.
 fn elected(api: &ApiServer, namespace: &Namespace, running: &mut JoinSet<()>) -> Leadership {
     let candidacy = Candidacy {
         client: api.admin(),
         namespace: namespace.name.clone(),
-        lease: "burgrave".to_owned(),
-        name: format!("signer-{}", random_hex(4)),
+        lease: format!("burgrave-{}", random_hex(4)),
+        name: "burgrave".to_owned(),
         timing: Timing::new(Duration::from_secs(60)),
         annotations: Arc::new(BTreeMap::new),
         clock: Clock::system(),
