@@ -38,6 +38,11 @@ enum Command {
     /// Example, with a self-signed root and the API server of the current kubeconfig:
     ///
     ///   burgrave ca --state-dir /var/lib/burgrave --trust-domain cluster.local
+    ///
+    /// In a cluster, as deploy/ runs it: replicas share a root in a Secret, and the leader publishes it and signs pod
+    /// certificates:
+    ///
+    ///   burgrave ca --authority-secret burgrave-authority --lease burgrave-ca --serving-names burgrave-ca.mesh.svc
     #[command(verbatim_doc_comment)]
     Ca(Box<RawCa>),
     /// Serve secrets to the proxies beside it: make keys, have them certified, renew them, push them over SDS
