@@ -27,6 +27,7 @@ mod agent;
 mod chains;
 mod crash;
 mod envoys;
+mod install;
 mod operating;
 mod plugged_in;
 mod pod_certificates;
