@@ -193,15 +193,23 @@ async fn work(home: &Home) {
     let edit = json!({ "data": { "root-cert.pem": "edited" } });
     let edited = async || {
         let maps = home.of::<ConfigMap>("default");
-        maps.patch(CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&edit)).await.map_err(|error| error.to_string())
+        maps.patch(CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&edit))
+            .await
+            .map_err(|error| error.to_string())
     };
-    let _ = tokio::time::timeout(Duration::from_secs(2), until("a ConfigMap", Duration::from_secs(30), edited)).await;
+    let _ =
+        tokio::time::timeout(Duration::from_secs(2), until("a ConfigMap", Duration::from_secs(30), edited))
+            .await;
     let edit = json!({ "spec": { "trustBundle": crate::replicas::stranger().1 } });
     let bundles = home.all::<ClusterTrustBundle>();
     let edited = async || {
-        bundles.patch(TRUST_BUNDLE, &PatchParams::default(), &Patch::Merge(&edit)).await.map_err(|error| error.to_string())
+        bundles
+            .patch(TRUST_BUNDLE, &PatchParams::default(), &Patch::Merge(&edit))
+            .await
+            .map_err(|error| error.to_string())
     };
-    let _ = tokio::time::timeout(Duration::from_secs(2), until("a bundle", Duration::from_secs(30), edited)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), until("a bundle", Duration::from_secs(30), edited))
+        .await;
     let pod = pod_signer::pod(&home.api, &namespace, SIGNER, "worker").await;
     let stub = crate::crafted::csr_der(&crate::crafted::csr());
     let asked = pod_signer::request(SIGNER, &pod, &stub);

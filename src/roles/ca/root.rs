@@ -12,7 +12,6 @@ use crate::authority::AuthorityError;
 use crate::authority::EmbeddedStore;
 use crate::authority::KubernetesStore;
 use crate::authority::NoWitness;
-use crate::authority::Origin;
 use crate::authority::Store;
 use crate::authority::StoreError;
 use crate::authority::Witness;
@@ -91,10 +90,7 @@ async fn take(
 ) -> Result<Issuer, AuthorityError> {
     let attempt = async || authority::take(store, witness, &config.trust_domain, lifetime, clock.now()).await;
     let (issuer, origin) = patiently(attempt).await?;
-    match origin {
-        Origin::Made => tracing::info!(place = store.place(), "a new root was made and stored"),
-        Origin::Stored => tracing::info!(place = store.place(), "the root was in the store"),
-    }
+    tracing::info!(?origin, place = store.place(), "the root is self-signed");
     Ok(issuer)
 }
 
