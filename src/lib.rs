@@ -35,6 +35,8 @@ pub mod proto;
 
 pub mod clock;
 
+pub mod chance;
+
 pub mod telemetry;
 
 pub mod k8s;

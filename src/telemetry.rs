@@ -50,6 +50,8 @@ pub fn init_log(format: LogFormat, level: &str, audit: bool) -> Result<(), LogEr
         return Err(unusable());
     }
     let mut filter = EnvFilter::try_new(level).map_err(|_| unusable())?;
+    // On an answer that it cannot read, kube's client writes the whole of it down, and one of our answers holds the root's key.
+    filter = filter.add_directive("kube_client::client=off".parse().map_err(|_| unusable())?);
     if audit {
         filter = filter.add_directive("audit=info".parse().map_err(|_| unusable())?);
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ring::rand::SecureRandom;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -14,7 +13,9 @@ use crate::agent::ca_client::CaClientError;
 use crate::agent::metrics::AgentMetrics;
 use crate::agent::roots::Follow;
 use crate::agent::roots::follow;
+use crate::agent::roots::merged;
 use crate::agent::schedule::Schedule;
+use crate::chance::draw;
 use crate::clock::Clock;
 use crate::sds::Identity;
 use crate::sds::Secrets;
@@ -24,6 +25,7 @@ use crate::sds::UnfitSecret;
 use crate::sds::names;
 use crate::x509::PrivateKey;
 use crate::x509::TrustBundle;
+use crate::x509::bundle::InvalidBundle;
 use crate::x509::key::InvalidKey;
 
 /// How long a new leaf waits for all proxies to have the new roots. A proxy that is stuck must not keep the others from
@@ -39,6 +41,9 @@ pub enum RenewalError {
     /// The CA gave nothing.
     #[error(transparent)]
     Ca(#[from] CaClientError),
+    /// Its roots and those that are published do not go together.
+    #[error("the CA's roots and those in the root file: {0}")]
+    Roots(#[from] InvalidBundle),
     /// What it gave must not be served.
     #[error("the CA's answer is not served: {0}")]
     Unfit(#[from] UnfitSecret),
@@ -125,7 +130,8 @@ impl Renewal {
         let key = PrivateKey::generate()?;
         let answer = self.ca.sign(key.csr_pem()?).await?;
         let now = self.clock.now();
-        let trust = Trust::new(answer.bundle, now)?;
+        let published = self.root_file.borrow().clone();
+        let trust = Trust::new(merged(answer.bundle, published)?, now)?;
         let identity = Identity::new(answer.chain, key, &trust, now)?;
         self.publish(trust, identity.clone()).await;
         Ok(identity)
@@ -186,15 +192,5 @@ impl Renewal {
             }
             expired_at.is_some()
         });
-    }
-}
-
-/// A random number from 0 up to but not including 1.
-fn draw() -> f64 {
-    let mut octets = [0; 4];
-    // Without randomness nothing will be issued either; the middle is as good as any.
-    match ring::rand::SystemRandom::new().fill(&mut octets) {
-        Ok(()) => f64::from(u32::from_be_bytes(octets)) / (f64::from(u32::MAX) + 1.0),
-        Err(_) => 0.5,
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::sds::Identity;
 use crate::sds::Trust;
 use crate::x509::TrustBundle;
+use crate::x509::bundle::InvalidBundle;
 
 /// How often the file is looked at. A mounted ConfigMap is swapped by a symbolic link several levels up, which a look finds
 /// and a watch of the file does not.
@@ -41,6 +42,22 @@ pub(super) fn follow(file: &TrustBundle, trust: &Trust, identity: Option<&Identi
     match shares_one && covers_us {
         true => Follow::Publish,
         false => Follow::AskTheCa,
+    }
+}
+
+/// The roots to use after an answer of the CA, given what the file was last changed to, if it was.
+///
+/// The replica that answered may not know yet what is published, or the file may be late: whoever of the two knows more is
+/// right until the next change of either. A file that shares no root with the answer is of another PKI.
+pub(super) fn merged(
+    answer: TrustBundle,
+    published: Option<TrustBundle>,
+) -> Result<TrustBundle, InvalidBundle> {
+    match published {
+        Some(published) if published.roots().iter().any(|root| answer.contains(root)) => {
+            TrustBundle::new(answer.roots().iter().chain(published.roots()).cloned().collect())
+        }
+        _ => Ok(answer),
     }
 }
 
@@ -95,5 +112,9 @@ mod tests {
         assert_eq!(follow(&bundle(&[&b]), &trust, None), Follow::AskTheCa);
         let both = Trust::new(bundle(&[&a, &b]), NOW).unwrap();
         assert_eq!(follow(&bundle(&[&b]), &both, None), Follow::Publish);
+        // A replica that is late takes nothing away, and another PKI's file adds nothing.
+        assert_eq!(merged(bundle(&[&a]), Some(bundle(&[&a, &b]))).unwrap().roots().len(), 2);
+        assert_eq!(merged(bundle(&[&a]), Some(bundle(&[&b]))).unwrap().roots().len(), 1);
+        assert_eq!(merged(bundle(&[&a]), None).unwrap().roots().len(), 1);
     }
 }

@@ -1,6 +1,9 @@
 //! Follows the Secret while the CA runs: what it may change is taken over at once, and what it may not is refused aloud.
 
+use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use time::OffsetDateTime;
@@ -9,86 +12,146 @@ use tokio::sync::watch;
 use crate::authority::kubernetes::Change;
 use crate::authority::kubernetes::KubernetesStore;
 use crate::authority::record::Record;
+use crate::authority::store::Kept;
 use crate::authority::store::Store;
+use crate::authority::store::StoreError;
 use crate::clock::Clock;
+use crate::clock::Stopwatch;
 use crate::identity::TrustDomain;
 use crate::signer::Issuer;
 
-/// Follows `store` for as long as it is polled: sends each new issuer, and what is wrong while something is.
-///
-/// The last good issuer stays in use whatever happens to the Secret.
-pub async fn follow(
-    store: KubernetesStore,
-    trust_domain: TrustDomain,
-    clock: Clock,
-    issuer: watch::Sender<Arc<Issuer>>,
-    wrong: impl Fn(Option<String>) + Send,
-) {
-    let mut changes = std::pin::pin!(store.watch());
-    while let Some(change) = changes.next().await {
-        let held = issuer.borrow().clone();
-        match change {
-            Change::Kept(kept) => match next(&held, &kept.record, &trust_domain, clock.now()) {
-                Ok(None) => wrong(None),
-                Ok(Some(next)) => {
-                    let roots: Vec<_> = next.bundle().roots().iter().map(|root| root.fingerprint()).collect();
-                    tracing::info!(
-                        roots = roots.join(" "),
-                        revision = kept.revision.0,
-                        "the trusted roots have changed"
-                    );
-                    issuer.send_replace(Arc::new(next));
-                    wrong(None);
-                }
-                Err(why) => wrong(Some(format!("{}: {why}", store.place()))),
-            },
-            Change::Damaged(error) => wrong(Some(error.to_string())),
-            Change::Gone => wrong(Some(format!(
-                "{} is gone; this process still signs with what it holds in memory, but no later start can: restore it from a copy before the CA is restarted",
-                store.place()
-            ))),
-            Change::Trouble(trouble) if trouble.is_forbidden() => {
-                wrong(Some(format!("{} is not followed: {trouble}", store.place())));
-            }
-            // The watch goes on by itself, and the Secret is as it was.
-            Change::Trouble(trouble) => {
-                tracing::debug!(error = %trouble, "the authority's Secret is not seen at the moment")
-            }
-        }
+/// A watch that does not get on for so long is more than a restart of the API server.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Says what is wrong with the kept authority now, `None` if nothing is.
+pub type Complain = Arc<dyn Fn(Option<String>) + Send + Sync>;
+
+/// Follows what is kept. Clones share all of it.
+#[derive(Clone)]
+pub struct Follower {
+    /// Where it is kept.
+    pub store: KubernetesStore,
+    /// Its trust domain.
+    pub trust_domain: TrustDomain,
+    /// Tells the time.
+    pub clock: Clock,
+    /// The issuer in use, which is replaced when the roots change.
+    pub issuer: watch::Sender<Arc<Issuer>>,
+    /// Hears what is wrong.
+    pub complain: Complain,
+}
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follower").field("store", &self.store).finish_non_exhaustive()
     }
 }
 
-/// The issuer that follows `held` under `record`; `None` if nothing has changed.
+impl Follower {
+    /// Follows for as long as it is polled. The last good issuer stays in use whatever happens to the Secret.
+    pub async fn run(self) {
+        let mut changes = pin!(self.store.watch());
+        let mut failing: Option<Stopwatch> = None;
+        while let Some(change) = changes.next().await {
+            match change {
+                Change::Trouble(trouble) => {
+                    let since = failing.get_or_insert_with(Stopwatch::start).elapsed();
+                    // A restart of the API server is nothing, and the Secret is as it was.
+                    match trouble.is_forbidden() || since > PATIENCE {
+                        true => (self.complain)(Some(format!(
+                            "{} is not followed: {trouble}",
+                            self.store.place()
+                        ))),
+                        false => {
+                            tracing::debug!(error = %trouble, "the authority's Secret is not seen at the moment")
+                        }
+                    }
+                    continue;
+                }
+                Change::Kept(kept) => self.take(&kept),
+                Change::Damaged(error) => (self.complain)(Some(error.to_string())),
+                Change::Gone => self.gone(),
+            }
+            failing = None;
+        }
+    }
+
+    /// Looks once, past all caches.
+    ///
+    /// # Errors
+    /// If nobody can say what is kept. That it is gone or damaged is an answer: then what is held is the best there is.
+    pub async fn look(&self) -> Result<(), StoreError> {
+        match self.store.load().await {
+            Ok(Some(kept)) => self.take(&kept),
+            Ok(None) => self.gone(),
+            Err(error @ StoreError::Damaged { .. }) => (self.complain)(Some(error.to_string())),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn take(&self, kept: &Kept) {
+        let held = self.issuer.borrow().clone();
+        let Next { issuer, wrong } = next(&held, &kept.record, &self.trust_domain, self.clock.now());
+        if let Some(issuer) = issuer {
+            let roots: Vec<_> = issuer.bundle().roots().iter().map(|root| root.fingerprint()).collect();
+            tracing::info!(
+                roots = roots.join(" "),
+                revision = kept.revision.0,
+                "the trusted roots have changed"
+            );
+            self.issuer.send_replace(Arc::new(issuer));
+        }
+        (self.complain)(wrong.map(|why| format!("{}: {why}", self.store.place())));
+    }
+
+    fn gone(&self) {
+        (self.complain)(Some(format!(
+            "{} is gone; this process still signs with what it holds in memory, but no later start can: restore it from a copy before the CA is restarted",
+            self.store.place()
+        )));
+    }
+}
+
+/// What follows from a record.
+#[derive(Debug, Default)]
+struct Next {
+    /// The issuer to use from now on, if it is another one.
+    issuer: Option<Issuer>,
+    /// What is wrong with the record.
+    wrong: Option<String>,
+}
+
+/// What follows from `record` while `held` signs.
 ///
-/// # Errors
-/// If the record cannot sign, or would sign with another key: readers must trust a root before anything is signed with it,
-/// and a process that runs cannot know that they do.
-fn next(
-    held: &Issuer,
-    record: &Record,
-    trust_domain: &TrustDomain,
-    now: OffsetDateTime,
-) -> Result<Option<Issuer>, String> {
-    if record.certificate != *held.certificate() {
-        return Err(format!(
+/// The signing key stays: readers must trust a root before anything is signed with it, and a process that runs cannot know
+/// that they do. The trusted roots are taken over as long as the one that signs is among them.
+fn next(held: &Issuer, record: &Record, trust_domain: &TrustDomain, now: OffsetDateTime) -> Next {
+    let wrong = match record.issuer(trust_domain, now) {
+        Err(unfit) => return Next { issuer: None, wrong: Some(unfit.to_string()) },
+        Ok(_) if record.certificate == *held.certificate() => None,
+        Ok(_) => Some(format!(
             "it holds another signing root ({}) than the one in use ({}), which stays in use; put the old one back, or publish the new one in root-cert.pem first and restart the CA when every namespace has it",
             record.certificate.fingerprint(),
             held.certificate().fingerprint()
-        ));
+        )),
+    };
+    if record.bundle == *held.bundle() || !record.bundle.contains(held.root()) {
+        return Next { issuer: None, wrong };
     }
-    if record.bundle == *held.bundle() {
-        return Ok(None);
+    let chain = vec![held.certificate().clone()];
+    match Issuer::new(held.signer().clone(), chain, record.bundle.clone(), now) {
+        Ok(issuer) => Next { issuer: Some(issuer), wrong },
+        Err(unfit) => Next { issuer: None, wrong: Some(unfit.to_string()) },
     }
-    record.issuer(trust_domain, now).map(Some).map_err(|unfit| unfit.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use time::macros::datetime;
 
     use super::*;
+    use crate::x509::PrivateKey;
     use crate::x509::TrustBundle;
 
     const NOW: OffsetDateTime = datetime!(2030-01-01 0:00 UTC);
@@ -102,13 +165,39 @@ mod tests {
         let domain = "td".parse().unwrap();
         let (mut record, other) = (record(), record());
         let held = record.issuer(&domain, NOW).unwrap();
-        assert!(next(&held, &record, &domain, NOW).unwrap().is_none());
-        assert!(next(&held, &other, &domain, NOW).unwrap_err().contains("another signing root"));
+        let unchanged = next(&held, &record, &domain, NOW);
+        assert!(unchanged.issuer.is_none() && unchanged.wrong.is_none());
         let both = vec![record.certificate.clone(), other.certificate.clone()];
-        record.bundle = TrustBundle::new(both).unwrap();
-        let wider = next(&held, &record, &domain, NOW).unwrap().unwrap();
+        record.bundle = TrustBundle::new(both.clone()).unwrap();
+        let wider = next(&held, &record, &domain, NOW).issuer.unwrap();
         assert_eq!(wider.bundle().roots().len(), 2);
-        record.bundle = TrustBundle::new(vec![other.certificate]).unwrap();
-        assert!(next(&held, &record, &domain, NOW).unwrap_err().contains("do not contain the signing root"));
+        record.bundle = TrustBundle::new(vec![other.certificate.clone()]).unwrap();
+        let without = next(&held, &record, &domain, NOW);
+        assert!(without.issuer.is_none());
+        assert!(without.wrong.unwrap().contains("do not contain the signing root"));
+    }
+
+    #[test]
+    fn another_signing_root_is_not_followed_though_the_roots_beside_it_are() {
+        let domain = "td".parse().unwrap();
+        let (record, mut other) = (record(), record());
+        let held = record.issuer(&domain, NOW).unwrap();
+        let foreign = next(&held, &other, &domain, NOW);
+        assert!(foreign.issuer.is_none() && foreign.wrong.unwrap().contains("another signing root"));
+        other.bundle = TrustBundle::new(vec![record.certificate.clone(), other.certificate.clone()]).unwrap();
+        let moved = next(&held, &other, &domain, NOW);
+        assert!(moved.wrong.unwrap().contains("another signing root"));
+        let issuer = moved.issuer.unwrap();
+        assert_eq!((issuer.certificate(), issuer.bundle().roots().len()), (held.certificate(), 2));
+    }
+
+    #[test]
+    fn a_key_that_no_longer_fits_is_noticed_though_the_certificate_is_the_same() {
+        let domain = "td".parse().unwrap();
+        let mut record = record();
+        let held = record.issuer(&domain, NOW).unwrap();
+        record.key = PrivateKey::generate().unwrap();
+        let told = next(&held, &record, &domain, NOW);
+        assert!(told.issuer.is_none() && told.wrong.unwrap().contains("does not belong"));
     }
 }

@@ -56,7 +56,7 @@ impl fmt::Debug for KubernetesStore {
 #[derive(Debug)]
 pub enum Change {
     /// This is kept now.
-    Kept(Kept),
+    Kept(Box<Kept>),
     /// What is kept cannot be used.
     Damaged(StoreError),
     /// Nothing is kept any more.
@@ -84,9 +84,12 @@ impl KubernetesStore {
                 }
                 k8s::Seen::There(secret) => {
                     listed = true;
-                    Some(store.kept(secret).map_or_else(Change::Damaged, Change::Kept))
+                    Some(store.kept(secret).map_or_else(Change::Damaged, |kept| Change::Kept(Box::new(kept))))
                 }
-                k8s::Seen::Gone(_) => Some(Change::Gone),
+                k8s::Seen::Gone(mut secret) => {
+                    forget(&mut secret);
+                    Some(Change::Gone)
+                }
                 // A whole list without it: it went while we did not look.
                 k8s::Seen::Complete => (!listed).then_some(Change::Gone),
                 k8s::Seen::Trouble(trouble) => Some(Change::Trouble(trouble)),
@@ -97,11 +100,8 @@ impl KubernetesStore {
 
     fn kept(&self, mut secret: Secret) -> Result<Kept, StoreError> {
         let revision = secret.metadata.resource_version.take().unwrap_or_default();
-        let mut data = secret.data.take().unwrap_or_default();
-        let record = self.record(&data);
-        if let Some(key) = data.get_mut(KEY) {
-            key.0.zeroize();
-        }
+        let record = self.record(secret.data.get_or_insert_default());
+        forget(&mut secret);
         Ok(Kept { record: record?, revision: Revision(revision) })
     }
 
@@ -150,9 +150,7 @@ impl KubernetesStore {
             None => Trouble::within(TIMEOUT, self.secrets.create(&params, &secret)).await,
             Some(_) => Trouble::within(TIMEOUT, self.secrets.replace(&self.name, &params, &secret)).await,
         };
-        for value in secret.data.iter_mut().flatten() {
-            value.1.0.zeroize();
-        }
+        forget(&mut secret);
         match written {
             Ok(written) => Ok(Swap::Done(Revision(written.metadata.resource_version.unwrap_or_default()))),
             // A missing namespace is no race: with nothing to replace, nobody can have been faster in taking it away.
@@ -166,6 +164,11 @@ impl KubernetesStore {
     fn damaged(&self, part: &str, what: impl fmt::Display) -> StoreError {
         StoreError::Damaged { place: self.place(), what: format!("`{part}`: {what}") }
     }
+}
+
+/// Overwrites what a Secret holds before its memory is given back.
+fn forget(secret: &mut Secret) {
+    secret.data.iter_mut().flatten().for_each(|(_, value)| value.0.zeroize());
 }
 
 impl Store for KubernetesStore {

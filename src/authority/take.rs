@@ -49,7 +49,7 @@ pub enum AuthorityError {
     #[error(
         "{place} is gone or was never made, but workloads already trust root {} ({}); restore it from a copy. \
          If that root is another CA's, give us its key by --ca-dir, or publish elsewhere by --bundle-config-map and --signer-name. \
-         To give that root up for a new one, which cuts every running workload off until it restarts, delete what is named in brackets and start again",
+         To give that root up for a new one, which cuts every running workload off until it restarts, stop every replica, then {forget}, then start again",
         .why.trusted, .why.places
     )]
     Lost {
@@ -57,10 +57,12 @@ pub enum AuthorityError {
         place: String,
         /// What is trusted, and where.
         why: Contradiction,
+        /// How to take that away.
+        forget: String,
     },
     /// The root that is kept is not the one that is trusted.
     #[error(
-        "{place} holds root {root}, which no workload trusts: they trust {} ({}); restore the copy that holds a trusted root. \
+        "{place} holds root {root}, which workloads do not trust, or not all of them: they trust {} ({}); restore the copy that holds a trusted root. \
          To move to root {root}, first keep the old signing root and add this one to root-cert.pem, and wait until it is published everywhere",
         .why.trusted, .why.places
     )]
@@ -105,7 +107,7 @@ pub async fn take(
         // Another replica may have made the root, and published it, between our two looks.
         return match store.load().await? {
             Some(kept) => usable(store, witness, &kept, trust_domain, now).await,
-            None => Err(AuthorityError::Lost { place: store.place(), why }),
+            None => Err(AuthorityError::Lost { place: store.place(), why, forget: witness.how_to_forget() }),
         };
     }
     let record = Record::new_root(trust_domain, lifetime, now)?;

@@ -91,7 +91,12 @@ pub fn run() -> anyhow::Result<ExitCode> {
         match arguments.command {
             Command::Ca(raw) => {
                 let stop = roles::on_signal()?;
-                roles::ca::Ca::start(raw.resolve()?, Clock::system()).await?.serve(stop).await?;
+                let ca = tokio::select! {
+                    started = roles::ca::Ca::start(raw.resolve()?, Clock::system()) => started?,
+                    // A start may wait for an API server that is away.
+                    () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+                };
+                ca.serve(stop).await?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Agent(raw) => {

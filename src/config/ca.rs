@@ -145,6 +145,8 @@ pub struct CaConfig {
 /// What the CA does for its cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
+    /// Kubeconfig of the API server; `None` for what is found in the environment.
+    pub kubeconfig: Option<PathBuf>,
     /// Namespace of Secret and Lease; `None` for the pod's own.
     pub namespace: Option<String>,
     /// What the published objects are called.
@@ -232,6 +234,21 @@ impl RawCa {
         if root_lifetime.is_zero() {
             return Err(invalid("root-lifetime", "a root must live for some time"));
         }
+        for (setting, name) in [
+            ("namespace", &raw.namespace),
+            ("authority-secret", &raw.authority_secret),
+            ("lease", &raw.lease),
+            ("bundle-config-map", &raw.bundle_config_map),
+        ] {
+            object_name(setting, name.as_deref())?;
+        }
+        if raw.lease.is_some() && raw.state_dir.is_some() {
+            return Err(ConfigError::Conflict(
+                "`--lease` and `--state-dir` are both set: each replica would have a root of its own; share one by --authority-secret"
+                    .to_owned(),
+            ));
+        }
+        let in_cluster = raw.lease.is_some() || raw.authority_secret.is_some();
         let names = raw.serving_names.unwrap_or_else(|| vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
         Ok(CaConfig {
             trust_domain: raw
@@ -247,6 +264,7 @@ impl RawCa {
             })?,
             authority: authority(raw.authority_secret, raw.state_dir, raw.ca_dir, root_lifetime)?,
             cluster: ClusterConfig {
+                kubeconfig: raw.kubeconfig.clone(),
                 namespace: raw.namespace,
                 names: names_of(raw.bundle_config_map, raw.signer_name)?,
                 election: election(raw.lease, raw.replica_name, raw.lease_duration, &profile)?,
@@ -254,7 +272,7 @@ impl RawCa {
             bundle_file: raw.bundle_file,
             profile,
             audiences: audiences(raw.token_audiences)?,
-            attest_by: attest_by(raw.kubeconfig, raw.token_jwks, raw.token_issuer)?,
+            attest_by: attest_by(raw.kubeconfig, raw.token_jwks, raw.token_issuer, in_cluster)?,
             drain: seconds(raw.drain, HumanDuration::seconds(10)),
         })
     }
@@ -320,6 +338,26 @@ fn election(
     Ok(Some(Election { lease, replica, timing: Timing::new(duration), pods }))
 }
 
+/// A name that Kubernetes takes for an object: a DNS label or subdomain (RFC 1123).
+fn object_name(setting: &'static str, name: Option<&str>) -> Result<(), ConfigError> {
+    let is_fit = |name: &str| {
+        let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        name.len() <= 253
+            && name.starts_with(is_end)
+            && name.ends_with(is_end)
+            && name.chars().all(|c| is_end(c) || c == '-' || c == '.')
+    };
+    match name {
+        Some(name) if !is_fit(name) => Err(invalid(
+            setting,
+            format!(
+                "`{name}` is no name of a Kubernetes object: it has small letters, digits, `-` and `.`, and begins and ends with one of the first two"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn audiences(given: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
     let audiences = given.unwrap_or_else(|| vec!["istio-ca".to_owned()]);
     match audiences.is_empty() || audiences.iter().any(String::is_empty) {
@@ -336,11 +374,14 @@ fn attest_by(
     kubeconfig: Option<PathBuf>,
     jwks: Option<PathBuf>,
     issuer: Option<String>,
+    in_cluster: bool,
 ) -> Result<AttestBy, ConfigError> {
     match (kubeconfig, jwks, issuer) {
         (kubeconfig, None, None) => Ok(AttestBy::TokenReview { kubeconfig }),
         (None, Some(file), Some(issuer)) => Ok(AttestBy::Jwks { file, issuer }),
-        (Some(_), Some(_), _) => Err(ConfigError::Conflict(
+        // The API server is needed for more than tokens.
+        (Some(_), Some(file), Some(issuer)) if in_cluster => Ok(AttestBy::Jwks { file, issuer }),
+        (Some(_), Some(_), Some(_)) => Err(ConfigError::Conflict(
             "`--kubeconfig` and `--token-jwks` are both set; tokens are verified by one of them".to_owned(),
         )),
         (_, Some(_), None) => Err(ConfigError::Missing {
@@ -366,7 +407,7 @@ mod tests {
     }
 
     fn with_lease() -> RawCa {
-        RawCa { lease: Some("ca".to_owned()), ..with_state() }
+        RawCa { lease: Some("ca".to_owned()), authority_secret: Some("ca".to_owned()), ..RawCa::default() }
     }
 
     #[test]
@@ -385,6 +426,18 @@ mod tests {
             (RawCa { ca_dir: Some("ca".into()), ..with_state() }, "more than one of"),
             (RawCa { authority_secret: Some("ca".into()), ..with_state() }, "more than one of"),
             (RawCa { signer_name: Some("workload".into()), ..with_state() }, "is not DOMAIN/NAME"),
+            (RawCa { lease: Some("ca".into()), ..with_state() }, "`--lease` and `--state-dir` are both set"),
+            (RawCa { namespace: Some(String::new()), ..with_lease() }, "`--namespace`: `` is no name"),
+            (RawCa { bundle_config_map: Some("Roots".into()), ..with_lease() }, "`Roots` is no name"),
+            (
+                RawCa {
+                    kubeconfig: Some("k".into()),
+                    token_jwks: Some("k".into()),
+                    token_issuer: Some("i".into()),
+                    ..with_state()
+                },
+                "are both set; tokens are verified by one",
+            ),
             (RawCa { lease_duration: Some(HumanDuration::seconds(1)), ..with_lease() }, "`--lease-duration`"),
             (
                 RawCa {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::k8s::queue::Flight;
 use crate::k8s::queue::Queue;
 
 /// A place that trust is published in.
@@ -143,28 +144,36 @@ impl Board {
             None => drop(self.held.remove(&place)),
         }
         self.look_at(&place, now);
+        self.queue.changed(&place);
     }
 
     /// The next write that is due, if any.
-    pub(super) fn next(&mut self, now: Duration) -> Option<(Place, Write)> {
+    pub(super) fn next(&mut self, now: Duration) -> Option<(Place, Write, Flight)> {
         loop {
-            let place = self.queue.take(now)?;
+            let (place, flight) = self.queue.take(now)?;
             match self.wrong(&place) {
-                Some(write) => return Some((place, write)),
-                None => self.queue.done(&place, now),
+                Some(write) => return Some((place, write, flight)),
+                None => drop(self.queue.done(&place, flight, now)),
             }
         }
     }
 
-    /// A write went through, and the place now holds that.
-    pub(super) fn wrote(&mut self, place: &Place, held: Held, now: Duration) {
-        self.queue.done(place, now);
-        self.holds(place.clone(), Some(held), now);
+    /// A write went through, and the place held that right after it. If a watch has shown anything since the write was
+    /// decided on, what it showed is the newer truth.
+    pub(super) fn wrote(&mut self, place: &Place, flight: Flight, held: Held, now: Duration) {
+        if self.queue.done(place, flight, now) {
+            self.holds(place.clone(), Some(held), now);
+        }
     }
 
     /// A write failed. Returns how often in a row.
-    pub(super) fn failed(&mut self, place: &Place, now: Duration) -> u32 {
-        self.queue.failed(place, now)
+    pub(super) fn failed(&mut self, place: &Place, flight: Flight, now: Duration) -> u32 {
+        self.queue.failed(place, flight, now)
+    }
+
+    /// Whether something is still to be written there.
+    pub(super) fn is_pending(&self, place: &Place) -> bool {
+        self.pending.contains(place)
     }
 
     /// When the next write is due, and how many are under way.

@@ -30,21 +30,36 @@ fn board(names: &[&str]) -> Board {
     board
 }
 
-fn writes(board: &mut Board, now: Duration) -> Vec<(Place, Write)> {
+/// All writes that are due, which stay under way.
+fn flights(board: &mut Board, now: Duration) -> Vec<(Place, Write, Flight)> {
     std::iter::from_fn(|| board.next(now)).collect()
+}
+
+fn writes(board: &mut Board, now: Duration) -> Vec<(Place, Write)> {
+    flights(board, now).into_iter().map(|(place, write, _)| (place, write)).collect()
+}
+
+/// The one write that is due.
+fn only(board: &mut Board, now: Duration) -> (Place, Write, Flight) {
+    let mut all = flights(board, now);
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
 }
 
 #[test]
 fn every_namespace_that_lacks_the_bundle_gets_it_and_only_those() {
     let mut board = board(&["a", "b", "c"]);
     assert_eq!((board.namespaces(), board.pending().count()), (Some(3), 2));
-    assert_eq!(writes(&mut board, NOW), [(place("b"), Write::Create), (place("c"), Write::Create)]);
-    board.wrote(&place("b"), held("9", OLD), NOW);
+    let flights = flights(&mut board, NOW);
+    let written: Vec<_> = flights.iter().map(|(place, write, _)| (place.clone(), write.clone())).collect();
+    assert_eq!(written, [(place("b"), Write::Create), (place("c"), Write::Create)]);
+    board.wrote(&place("b"), flights[0].2, held("9", OLD), NOW);
     assert_eq!(board.pending().collect::<Vec<_>>(), ["c"]);
     board.complete(Kind::ClusterTrustBundle, NOW);
-    assert_eq!(writes(&mut board, NOW), [(Place::Cluster, Write::Create)]);
+    let (cluster, write, flight) = only(&mut board, NOW);
+    assert_eq!((&cluster, write), (&Place::Cluster, Write::Create));
     assert_eq!(board.cluster_is_right(), Some(false));
-    board.wrote(&Place::Cluster, held("10", OLD), NOW);
+    board.wrote(&cluster, flight, held("10", OLD), NOW);
     assert_eq!(board.cluster_is_right(), Some(true));
 }
 
@@ -52,22 +67,49 @@ fn every_namespace_that_lacks_the_bundle_gets_it_and_only_those() {
 fn what_somebody_edits_or_deletes_is_put_right_by_its_latest_version() {
     let mut board = board(&["a"]);
     board.holds(place("a"), Some(Held { version: "8".to_owned(), digest: None }), NOW);
-    assert_eq!(writes(&mut board, NOW), [(place("a"), Write::Change { version: "8".to_owned() })]);
-    board.wrote(&place("a"), held("9", OLD), NOW);
+    let (a, write, flight) = only(&mut board, NOW);
+    assert_eq!(write, Write::Change { version: "8".to_owned() });
+    board.wrote(&a, flight, held("9", OLD), NOW);
     board.holds(place("a"), None, NOW);
     assert_eq!(writes(&mut board, NOW), [(place("a"), Write::Create)]);
 }
 
 #[test]
+fn a_late_answer_never_hides_what_a_watch_has_shown_since() {
+    // Our write's echo, then somebody's edit, and only then our write's answer.
+    let mut board = board(&["a"]);
+    board.holds(place("a"), Some(Held { version: "8".to_owned(), digest: None }), NOW);
+    let (a, _, flight) = only(&mut board, NOW);
+    board.holds(place("a"), Some(held("9", OLD)), NOW);
+    board.holds(place("a"), Some(Held { version: "10".to_owned(), digest: None }), NOW);
+    board.wrote(&a, flight, held("9", OLD), NOW);
+    let (a, write, flight) = only(&mut board, NOW);
+    assert_eq!(write, Write::Change { version: "10".to_owned() });
+    // The same with a deletion.
+    board.holds(place("a"), Some(held("11", OLD)), NOW);
+    board.holds(place("a"), None, NOW);
+    board.wrote(&a, flight, held("11", OLD), NOW);
+    let (a, write, flight) = only(&mut board, NOW);
+    assert_eq!(write, Write::Create);
+    // And with a namespace that ended and came back while its ConfigMap was being made.
+    board.namespace_gone("a");
+    board.namespace("a", false, NOW);
+    board.wrote(&a, flight, held("12", OLD), NOW);
+    assert_eq!(board.pending().count(), 1);
+    assert_eq!(writes(&mut board, NOW + Duration::from_secs(30)), [(place("a"), Write::Create)]);
+}
+
+#[test]
 fn another_bundle_goes_everywhere_and_what_fails_stays_pending() {
     let mut board = board(&["a", "b"]);
-    writes(&mut board, NOW);
-    board.wrote(&place("b"), held("8", OLD), NOW);
+    let (b, _, flight) = only(&mut board, NOW);
+    board.wrote(&b, flight, held("8", OLD), NOW);
     board.want(NEW, NOW);
     assert_eq!(board.pending().count(), 2);
-    assert_eq!(writes(&mut board, NOW).len(), 2);
-    board.wrote(&place("a"), held("9", NEW), NOW);
-    assert_eq!(board.failed(&place("b"), NOW), 1);
+    let flights = flights(&mut board, NOW);
+    assert_eq!(flights.len(), 2);
+    board.wrote(&place("a"), flights[0].2, held("9", NEW), NOW);
+    assert_eq!(board.failed(&place("b"), flights[1].2, NOW), 1);
     assert_eq!(board.pending().collect::<Vec<_>>(), ["b"]);
     assert_eq!(writes(&mut board, NOW), []);
     let (due, _) = board.queue();

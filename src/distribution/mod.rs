@@ -17,6 +17,7 @@ mod status;
 mod survey;
 
 pub use objects::Names;
+pub use publisher::Latest;
 pub use publisher::Publisher;
 pub use status::Distribution;
 pub use status::DistributionMetrics;

@@ -30,12 +30,14 @@ impl Names {
 
     /// A ConfigMap with this bundle, made anew or changed by a merge patch.
     pub(super) fn config_map(&self, bundle: &str, write: &Write) -> Value {
-        let mut object = json!({ "metadata": metadata(&self.config_map, write), "data": { KEY: bundle } });
-        if matches!(write, Write::Change { .. }) {
+        let (metadata, data) = (metadata(&self.config_map, write), json!({ KEY: bundle }));
+        match write {
+            Write::Create => json!({ "metadata": metadata, "data": data }),
             // A key may stand in one of the two maps only.
-            object["binaryData"] = json!({ KEY: null });
+            Write::Change { .. } => {
+                json!({ "metadata": metadata, "data": data, "binaryData": { KEY: null } })
+            }
         }
-        object
     }
 
     /// A ClusterTrustBundle with this bundle, made anew or changed by a merge patch.

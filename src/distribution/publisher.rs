@@ -1,5 +1,6 @@
 //! Keeps every place right: feeds the board what is seen, and does the writes that it asks for.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -37,12 +39,15 @@ use crate::k8s;
 use crate::k8s::Leadership;
 use crate::k8s::Seen;
 use crate::k8s::Trouble;
+use crate::k8s::queue::Flight;
 use crate::signer::Issuer;
 
 /// How many writes are under way at once.
 const PARALLEL: usize = 16;
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause between two attempts to read the roots afresh.
+const CATCH_UP_PAUSE: Duration = Duration::from_secs(1);
 /// From how many failures in a row on an operator should hear of a place.
 const WORTH_SAYING: u32 = 3;
 
@@ -61,7 +66,12 @@ pub struct Publisher {
     pub status: watch::Sender<Option<Status>>,
     /// What is counted.
     pub metrics: DistributionMetrics,
+    /// Makes sure that `issuer` is the latest there is.
+    pub latest: Latest,
 }
+
+/// Reads again, from where it is kept, what is published; says what is wrong if it cannot.
+pub type Latest = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 impl Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -77,31 +87,30 @@ enum Shown {
 }
 
 /// A write that has ended.
-type Ended = (Place, Result<Held, Trouble>);
+type Ended = (Place, Flight, Result<Held, Trouble>);
 
 impl Publisher {
     /// Publishes until it is dropped.
     pub async fn run(mut self) {
         let since = Stopwatch::start();
+        let _forget = Forget(self.status.clone());
+        self.catch_up().await;
         let mut bundle: Arc<str> = self.issuer.borrow_and_update().bundle().to_pem().into();
         let mut board = Board::new(objects::digest_of(&bundle));
         let mut shown = std::pin::pin!(self.watches());
         let mut writes = FuturesUnordered::new();
         let mut trouble = Troubles::default();
-        let _forget = Forget(self.status.clone());
         loop {
             while board.queue().1 < PARALLEL
-                && let Some((place, write)) = board.next(since.elapsed())
+                && let Some((place, write, flight)) = board.next(since.elapsed())
             {
-                writes.push(self.write(place, write, bundle.clone()));
+                writes.push(self.write(place, write, flight, bundle.clone()));
             }
-            self.tell(&board, &trouble);
+            self.tell(&board, &mut trouble);
             let due = board.queue().0.filter(|_| board.queue().1 < PARALLEL);
             tokio::select! {
                 Some(shown) = shown.next() => feed(&mut board, &mut trouble, shown, since.elapsed()),
-                Some((place, result)) = writes.next() => {
-                    self.ended(&mut board, &mut trouble, (place, result), since.elapsed());
-                }
+                Some(ended) = writes.next() => self.ended(&mut board, &mut trouble, ended, since.elapsed()),
                 changed = self.issuer.changed() => {
                     if changed.is_err() {
                         return;
@@ -111,6 +120,23 @@ impl Publisher {
                 }
                 () = sleep_until(due, since) => {}
             }
+        }
+    }
+
+    /// What this process knows of the roots may be older than what an earlier leader has published: a watch may be late, and
+    /// a write names the version of the object, not the age of what is written. So a term begins with a fresh look.
+    async fn catch_up(&self) {
+        let mut failures = 0;
+        while let Err(trouble) = (self.latest)().await {
+            if failures == 0 {
+                tracing::warn!(
+                    error = trouble,
+                    "nothing is published before the roots have been read afresh"
+                );
+            }
+            failures += 1;
+            self.status.send_replace(Some(Status { trouble: Some(trouble), ..Status::default() }));
+            tokio::time::sleep(CATCH_UP_PAUSE).await;
         }
     }
 
@@ -128,6 +154,7 @@ impl Publisher {
         &self,
         place: Place,
         write: Write,
+        flight: Flight,
         bundle: Arc<str>,
     ) -> impl Future<Output = Ended> + Send + use<> {
         let (client, names, leadership) = (self.client.clone(), self.names.clone(), self.leadership.clone());
@@ -148,26 +175,32 @@ impl Publisher {
                         .map(|written| objects::held_by_trust_bundle(&written))
                 }
             };
-            (place, result)
+            (place, flight, result)
         }
     }
 
-    fn ended(&self, board: &mut Board, troubles: &mut Troubles, (place, result): Ended, now: Duration) {
+    fn ended(
+        &self,
+        board: &mut Board,
+        troubles: &mut Troubles,
+        (place, flight, result): Ended,
+        now: Duration,
+    ) {
         match result {
             Ok(held) => {
                 self.metrics.count("written");
-                troubles.writes = None;
-                board.wrote(&place, held, now);
+                troubles.writes.remove(&place);
+                board.wrote(&place, flight, held, now);
             }
             Err(trouble) => {
-                let times = board.failed(&place, now);
+                let times = board.failed(&place, flight, now);
                 // Somebody was faster, and the watch is about to say who; or a namespace is just ending.
                 self.metrics.count(if trouble.is_overtaken() { "overtaken" } else { "failed" });
                 if times == WORTH_SAYING || (times == 1 && trouble.is_final()) {
                     tracing::warn!(?place, attempt = times, error = %trouble, "the trust bundle cannot be published there yet");
                 }
                 if times >= WORTH_SAYING {
-                    troubles.writes = Some(format!("{}: {trouble}", self.name_of(&place)));
+                    troubles.writes.insert(place.clone(), format!("{}: {trouble}", self.name_of(&place)));
                 }
             }
         }
@@ -180,13 +213,14 @@ impl Publisher {
         }
     }
 
-    fn tell(&self, board: &Board, troubles: &Troubles) {
-        let trouble = troubles.watches.values().next().or(troubles.writes.as_ref()).cloned();
+    fn tell(&self, board: &Board, troubles: &mut Troubles) {
+        troubles.writes.retain(|place, _| board.is_pending(place));
+        let trouble = troubles.watches.values().chain(troubles.writes.values()).next().cloned();
         let status = match (board.namespaces(), trouble) {
             (None, None) => None,
             (namespaces, trouble) => Some(Status {
-                namespaces: namespaces.unwrap_or(0),
-                pending: board.pending().count(),
+                namespaces,
+                pending: namespaces.map(|_| board.pending().count()),
                 pending_names: board.pending().take(NAMED).map(str::to_owned).collect(),
                 cluster_trust_bundle: board.cluster_is_right(),
                 trouble,
@@ -203,8 +237,8 @@ impl Publisher {
 /// What is wrong, by where it shows.
 #[derive(Default)]
 struct Troubles {
-    watches: std::collections::BTreeMap<Kind, String>,
-    writes: Option<String>,
+    watches: BTreeMap<Kind, String>,
+    writes: BTreeMap<Place, String>,
 }
 
 /// Whoever no longer leads no longer knows.

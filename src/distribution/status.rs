@@ -20,10 +20,10 @@ pub(super) const NAMED: usize = 10;
 /// Where trust has got to, as the leader sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// How many namespaces there are.
-    pub namespaces: usize,
-    /// How many of them do not have the present bundle yet.
-    pub pending: usize,
+    /// How many namespaces there are; `None` until they and their ConfigMaps have been seen.
+    pub namespaces: Option<usize>,
+    /// How many of them do not have the present bundle yet; `None` as long as that is not known.
+    pub pending: Option<usize>,
     /// Some of those.
     pub pending_names: Vec<String>,
     /// Whether the ClusterTrustBundle has the present bundle; `None` if it is not known.
@@ -77,7 +77,14 @@ impl Collector for Gauges {
                 "Namespaces that do not have the present trust bundle yet",
                 status.pending,
             ),
+            (
+                "burgrave_cluster_trust_bundle_published",
+                "1 while the ClusterTrustBundle has the present trust bundle",
+                status.cluster_trust_bundle.map(usize::from),
+            ),
         ] {
+            // What is not known is not zero.
+            let Some(value) = value else { continue };
             let value = i64::try_from(value).unwrap_or(i64::MAX);
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)?;

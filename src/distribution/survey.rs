@@ -14,6 +14,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 
 use crate::authority::Trusted;
+use crate::authority::TrustedBy;
 use crate::authority::Witness;
 use crate::distribution::objects;
 use crate::distribution::objects::Names;
@@ -53,6 +54,17 @@ impl Witness for Survey {
             Ok(cluster.into_iter().chain(namespaces).chain(leader).collect())
         })
     }
+
+    fn how_to_forget(&self) -> String {
+        let mut commands = vec![
+            format!("`kubectl delete clustertrustbundle {}`", self.names.cluster_trust_bundle()),
+            format!("`kubectl delete configmap -A --field-selector metadata.name={}`", self.names.config_map),
+        ];
+        if let Some((namespace, lease)) = &self.lease {
+            commands.push(format!("`kubectl delete lease -n {namespace} {lease}`"));
+        }
+        commands.join(", ")
+    }
 }
 
 impl Survey {
@@ -62,6 +74,7 @@ impl Survey {
         // A cluster that does not serve them at all answers as one that has none.
         let found = Trouble::within(TIMEOUT, bundles.get_opt(&name)).await?;
         Ok(found.map(|found| Trusted {
+            by: TrustedBy::Cluster,
             place: format!("ClusterTrustBundle `{name}`"),
             roots: fingerprints(&found.spec.trust_bundle),
         }))
@@ -72,6 +85,7 @@ impl Survey {
         let params = ListParams::default().fields(&k8s::named(&self.names.config_map)).limit(SAMPLE);
         let found = Trouble::within(TIMEOUT, maps.list(&params)).await?;
         let trusted = |map: ConfigMap| Trusted {
+            by: TrustedBy::Namespace,
             place: format!("ConfigMap `{}/{}`", map.namespace().unwrap_or_default(), map.name_any()),
             roots: fingerprints(objects::bundle_of(&map)),
         };
@@ -84,7 +98,11 @@ impl Survey {
         let leases = Api::<Lease>::namespaced(self.client.clone(), namespace);
         let found = Trouble::within(TIMEOUT, leases.get_opt(name)).await?;
         let root = found.and_then(|lease| lease.annotations().get(ROOT_ANNOTATION).cloned());
-        Ok(root.map(|root| Trusted { place: format!("Lease `{namespace}/{name}`"), roots: [root].into() }))
+        Ok(root.map(|root| Trusted {
+            by: TrustedBy::Leader,
+            place: format!("Lease `{namespace}/{name}`"),
+            roots: [root].into(),
+        }))
     }
 }
 

@@ -138,7 +138,8 @@ impl Candidate {
         };
         let is_others =
             matches!(&self.seen, Seen::Present(record, _) if record.holder.as_deref() != Some(&self.name));
-        if is_others {
+        // Gone, it may be made anew by anybody at any moment.
+        if is_others || self.seen == Seen::Absent {
             self.held = None;
         }
         if !matches!(self.next(now), Step::Claim(_)) {

@@ -24,6 +24,7 @@ use crate::k8s::election::Claim;
 use crate::k8s::election::Record;
 use crate::k8s::election::Step;
 use crate::k8s::election::Timing;
+use crate::k8s::labels;
 use crate::k8s::trouble::Trouble;
 use crate::k8s::trouble::moment;
 
@@ -102,13 +103,27 @@ impl Leadership {
     /// Runs `work` whenever this process leads, from its beginning each time, and drops it as soon as it no longer does.
     /// Ends only when the candidacy does.
     pub async fn while_leading<F: Future<Output = ()>>(mut self, mut work: impl FnMut() -> F) {
-        loop {
-            if self.office.wait_for(|office| office.term.is_some()).await.is_err() {
-                return;
-            }
+        while self.gained().await {
             tokio::select! {
                 () = self.lost() => {}
-                () = work() => {}
+                () = async {
+                    work().await;
+                    // Work that ends by itself has nothing left to do in this term.
+                    std::future::pending().await
+                } => {}
+            }
+        }
+    }
+
+    /// Waits until this process leads; `false` if it never will again.
+    async fn gained(&mut self) -> bool {
+        loop {
+            self.office.borrow_and_update();
+            if self.holds() {
+                return true;
+            }
+            if self.office.changed().await.is_err() {
+                return false;
             }
         }
     }
@@ -161,27 +176,33 @@ impl Campaign {
     }
 
     async fn run(mut self, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = self.step() => {}
+        while !stop.is_cancelled() {
+            let now = self.since.elapsed();
+            match self.candidate.next(now) {
+                Step::Wait(until) => tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(until.saturating_sub(now)) => {}
+                },
+                Step::Read => tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = self.read() => {}
+                },
+                // Never broken off: a claim that went through unheard could not be given back.
+                Step::Claim(claim) => self.claim(&claim).await,
             }
         }
         self.release().await;
     }
 
-    async fn step(&mut self) {
-        let now = self.since.elapsed();
-        match self.candidate.next(now) {
-            Step::Wait(until) => tokio::time::sleep(until.saturating_sub(now)).await,
-            Step::Read => match self.in_time(self.leases.get_opt(&self.candidacy.lease)).await {
-                Ok(lease) => {
-                    self.candidate.read(lease.map(|lease| record(&lease)), self.since.elapsed());
-                    self.well();
-                }
-                Err(trouble) => self.failed(&trouble),
-            },
-            Step::Claim(claim) => self.claim(&claim).await,
+    async fn read(&mut self) {
+        match Trouble::within(self.candidacy.timing.pause() * 2, self.leases.get_opt(&self.candidacy.lease))
+            .await
+        {
+            Ok(lease) => {
+                self.candidate.read(lease.map(|lease| record(&lease)), self.since.elapsed());
+                self.well();
+            }
+            Err(trouble) => self.failed(&trouble),
         }
     }
 
@@ -190,11 +211,13 @@ impl Campaign {
             (self.since.elapsed(), Stopwatch::start(), self.candidacy.clock.now());
         let began = self.began.filter(|_| !claim.begins).unwrap_or(renewed_at);
         let lease = self.lease(claim, Some(&self.candidacy.name), began, renewed_at);
-        match self.in_time(self.write(&lease)).await {
+        // Whoever leads waits for a slow answer for as long as its hold lasts, and others for no longer than that.
+        let patience = self.candidacy.timing.hold() - self.candidacy.timing.pause();
+        match Trouble::within(patience, self.write(&lease)).await {
             Ok(written) => {
                 self.began = Some(began);
                 self.candidate.wrote(record(&written), sent);
-                if !self.office.borrow().term.is_some_and(|_| !claim.begins) {
+                if claim.begins || self.office.borrow().term.is_none() {
                     tracing::info!(
                         lease = self.candidacy.lease,
                         leader = self.candidacy.name,
@@ -205,7 +228,8 @@ impl Campaign {
                 let leader = Some(self.candidacy.name.clone());
                 self.office.send_replace(Office { term: Some(term), leader, trouble: None });
             }
-            Err(trouble) if trouble.is_overtaken() => {
+            // A Lease that cannot be made because its namespace is missing is no race.
+            Err(trouble) if trouble.is_overtaken() && !(claim.version.is_none() && trouble.is_absent()) => {
                 self.candidate.overtaken(self.since.elapsed());
                 self.well();
             }
@@ -220,11 +244,6 @@ impl Campaign {
         }
     }
 
-    /// A call that takes longer than a pause between renewals is no use to anybody.
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {
-        Trouble::within(self.candidacy.timing.pause() * 2, call).await
-    }
-
     fn lease(
         &self,
         claim: &Claim,
@@ -237,6 +256,7 @@ impl Campaign {
             metadata: ObjectMeta {
                 name: Some(self.candidacy.lease.clone()),
                 resource_version: claim.version.clone(),
+                labels: Some(labels()),
                 annotations: Some((self.candidacy.annotations)()),
                 ..ObjectMeta::default()
             },
@@ -283,7 +303,7 @@ impl Campaign {
         let lease = self.lease(&claim, None, now, now);
         // Whoever acts for us stops first.
         self.office.send_replace(Office::default());
-        match self.in_time(self.write(&lease)).await {
+        match Trouble::within(self.candidacy.timing.pause() * 2, self.write(&lease)).await {
             Ok(_) => tracing::info!(lease = self.candidacy.lease, "the lease is given back"),
             Err(trouble) => {
                 tracing::warn!(error = %trouble, "the lease could not be given back and runs out")
@@ -301,5 +321,68 @@ fn record(lease: &Lease) -> Record {
         renewed: spec.renew_time.map(|time| time.0.to_string()).unwrap_or_default(),
         transitions: spec.lease_transitions.unwrap_or(0),
         version: lease.metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use time::macros::datetime;
+
+    use super::*;
+
+    const HOLD: Duration = Duration::from_secs(10);
+
+    /// An office that was just gained by a clock whose hand can be moved.
+    fn office() -> (watch::Sender<Office>, Leadership, Clock, crate::clock::Hand) {
+        let (clock, hand) = Clock::simulated(datetime!(2030-01-01 0:00 UTC));
+        let (office, watching) = watch::channel(Office::default());
+        (office, Leadership { office: watching, clock: clock.clone() }, clock, hand)
+    }
+
+    fn term(clock: &Clock) -> Office {
+        let term = Term { renewed: Stopwatch::start(), renewed_at: clock.now(), lasts: HOLD };
+        Office { term: Some(term), ..Office::default() }
+    }
+
+    #[test]
+    fn a_hold_ends_by_the_wall_clock_too_whichever_way_it_was_set() {
+        let (office, leadership, clock, hand) = office();
+        assert!(!leadership.holds());
+        office.send_replace(term(&clock));
+        assert!(leadership.holds());
+        hand.advance(HOLD + Duration::from_secs(1));
+        assert!(!leadership.holds(), "a machine that slept, or whose clock was set, does not act");
+        office.send_replace(term(&clock));
+        assert!(leadership.holds(), "until it has renewed its hold");
+    }
+
+    #[tokio::test]
+    async fn work_is_begun_once_a_term_and_not_at_all_while_a_term_has_run_out() {
+        let (office, leadership, clock, hand) = office();
+        let begun = Cell::new(0);
+        let work = || {
+            begun.set(begun.get() + 1);
+            std::future::pending()
+        };
+        let mut running = std::pin::pin!(leadership.while_leading(work));
+        let mut turn = async || {
+            let turns = tokio::time::timeout(Duration::from_millis(20), &mut running).await;
+            assert!(turns.is_err(), "the candidacy goes on");
+            begun.get()
+        };
+        assert_eq!(turn().await, 0);
+        office.send_replace(term(&clock));
+        assert_eq!(turn().await, 1);
+        // A renewal changes nothing.
+        office.send_replace(term(&clock));
+        assert_eq!(turn().await, 1);
+        // The clock is set: the hold is over, though nobody has said so yet.
+        hand.advance(HOLD * 2);
+        office.send_modify(|office| office.trouble = Some("the API server is away".to_owned()));
+        assert_eq!(turn().await, 1, "nothing is begun, and begun again, in vain");
+        office.send_replace(term(&clock));
+        assert_eq!(turn().await, 2);
     }
 }

@@ -23,7 +23,12 @@ pub struct Queue<K> {
     entries: HashMap<K, Entry>,
     due: BTreeSet<(Duration, K)>,
     in_flight: usize,
+    flights: u64,
 }
+
+/// One time that a key was taken. Whoever ends it shows it, as the key may have been forgotten and taken anew meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flight(u64);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
@@ -40,6 +45,7 @@ enum Stage {
     Idle,
     Waiting(Duration),
     InFlight {
+        flight: u64,
         /// It was added again meanwhile.
         again: bool,
     },
@@ -47,7 +53,7 @@ enum Stage {
 
 impl<K> Default for Queue<K> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), due: BTreeSet::new(), in_flight: 0 }
+        Self { entries: HashMap::new(), due: BTreeSet::new(), in_flight: 0, flights: 0 }
     }
 }
 
@@ -59,7 +65,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
             entry.done = 0;
         }
         match entry.stage {
-            Stage::InFlight { .. } => entry.stage = Stage::InFlight { again: true },
+            Stage::InFlight { flight, .. } => entry.stage = Stage::InFlight { flight, again: true },
             Stage::Idle => {
                 let at = now.max(entry.done_at + pause(entry.done.saturating_sub(PATIENCE)));
                 entry.stage = Stage::Waiting(at);
@@ -75,6 +81,16 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
+    /// Something about `key` has changed, and may or may not have made work: if it is being worked on, it has to be looked at
+    /// again afterwards.
+    pub fn changed(&mut self, key: &K) {
+        if let Some(entry) = self.entries.get_mut(key)
+            && let Stage::InFlight { flight, .. } = entry.stage
+        {
+            entry.stage = Stage::InFlight { flight, again: true };
+        }
+    }
+
     /// There is nothing to do for `key` any more.
     pub fn forget(&mut self, key: &K) {
         if let Some(entry) = self.entries.remove(key) {
@@ -87,39 +103,53 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 
     /// A key that is due at `now`; it is in flight until [`Queue::done`] or [`Queue::failed`].
-    pub fn take(&mut self, now: Duration) -> Option<K> {
+    pub fn take(&mut self, now: Duration) -> Option<(K, Flight)> {
         let (at, _) = self.due.first()?;
         if *at > now {
             return None;
         }
         let (_, key) = self.due.pop_first()?;
-        self.entries.entry(key.clone()).or_default().stage = Stage::InFlight { again: false };
+        self.flights += 1;
+        let flight = self.flights;
+        self.entries.entry(key.clone()).or_default().stage = Stage::InFlight { flight, again: false };
         self.in_flight += 1;
-        Some(key)
+        Some((key, Flight(flight)))
     }
 
-    /// The work on `key` is done; it comes back if it was added meanwhile.
-    pub fn done(&mut self, key: &K, now: Duration) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        let Stage::InFlight { again } = entry.stage else { return };
-        self.in_flight = self.in_flight.saturating_sub(1);
+    /// The work on `key` is done; it comes back if it was added meanwhile. Returns whether what was done still counts:
+    /// nothing has changed about the key since it was taken.
+    pub fn done(&mut self, key: &K, flight: Flight, now: Duration) -> bool {
+        let Some((entry, again)) = self.landed(key, flight) else { return false };
         let done = if entry.done_at + CALM <= now { 1 } else { entry.done.saturating_add(1) };
         *entry = Entry { stage: Stage::Idle, failures: 0, done, done_at: now };
         if again {
             self.add(key, now);
         }
+        !again
     }
 
-    /// The work on `key` failed; it comes back after a pause. Returns how often it has failed in a row.
-    pub fn failed(&mut self, key: &K, now: Duration) -> u32 {
-        let Some(entry) = self.entries.get_mut(key) else { return 0 };
-        let Stage::InFlight { .. } = entry.stage else { return 0 };
-        self.in_flight = self.in_flight.saturating_sub(1);
+    /// The work on `key` failed; it comes back after a pause, a short one if something has changed about it meanwhile.
+    /// Returns how often it has failed in a row.
+    pub fn failed(&mut self, key: &K, flight: Flight, now: Duration) -> u32 {
+        let Some((entry, again)) = self.landed(key, flight) else { return 0 };
         entry.failures = entry.failures.saturating_add(1);
-        let at = now + pause(entry.failures);
+        let at = now + pause(if again { 1 } else { entry.failures });
         entry.stage = Stage::Waiting(at);
+        let failures = entry.failures;
         self.due.insert((at, key.clone()));
-        entry.failures
+        failures
+    }
+
+    /// The entry of a flight that has ended, unless the key was forgotten since, and whether it was added again.
+    fn landed(&mut self, key: &K, flight: Flight) -> Option<(&mut Entry, bool)> {
+        let entry = self.entries.get_mut(key)?;
+        match entry.stage {
+            Stage::InFlight { flight: own, again } if own == flight.0 => {
+                self.in_flight = self.in_flight.saturating_sub(1);
+                Some((entry, again))
+            }
+            _ => None,
+        }
     }
 
     /// When the next key is due.
@@ -146,36 +176,41 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn take(queue: &mut Queue<&'static str>, now: Duration) -> Option<Flight> {
+        queue.take(now).map(|(_, flight)| flight)
+    }
+
     #[test]
     fn a_key_stands_in_it_once_and_is_worked_on_once_at_a_time() {
         let mut queue = Queue::default();
         queue.add(&"a", SECOND);
         queue.add(&"a", SECOND);
-        assert_eq!(queue.take(SECOND), Some("a"));
+        let first = take(&mut queue, SECOND).unwrap();
         queue.add(&"a", SECOND);
         assert_eq!((queue.take(SECOND), queue.in_flight()), (None, 1));
-        queue.done(&"a", SECOND);
-        assert_eq!(queue.take(SECOND), Some("a"), "it was added while it was in flight");
-        queue.done(&"a", SECOND);
+        assert!(!queue.done(&"a", first, SECOND), "something has changed since it was taken");
+        let second = take(&mut queue, SECOND).expect("it was added while it was in flight");
+        assert!(queue.done(&"a", second, SECOND));
         assert_eq!((queue.take(100 * SECOND), queue.in_flight()), (None, 0));
     }
 
     #[test]
-    fn what_fails_comes_back_for_ever_with_longer_pauses_and_at_once_when_something_changes() {
+    fn what_fails_comes_back_for_ever_with_longer_pauses_and_soon_when_something_changes() {
         let (mut queue, mut now) = (Queue::default(), Duration::ZERO);
         queue.add(&"a", now);
         for times in 1..40 {
-            assert_eq!(queue.take(now), Some("a"));
-            assert_eq!(queue.failed(&"a", now), times);
+            let flight = take(&mut queue, now).unwrap();
+            assert_eq!(queue.failed(&"a", flight, now), times);
             let due = queue.next_due().unwrap();
             assert!(due > now && due - now <= LONGEST_PAUSE, "{due:?}");
             now = due;
         }
-        assert_eq!(queue.take(now), Some("a"));
-        queue.failed(&"a", now);
-        assert_eq!(queue.take(now), None);
+        let flight = take(&mut queue, now).unwrap();
         queue.add(&"a", now);
-        assert_eq!(queue.take(now), Some("a"));
+        queue.failed(&"a", flight, now);
+        assert_eq!(queue.next_due(), Some(now + FIRST_PAUSE), "it changed while the write failed");
+        queue.add(&"a", now);
+        assert!(take(&mut queue, now).is_some());
     }
 
     #[test]
@@ -185,23 +220,25 @@ mod tests {
         for tick in 0..60_000 {
             let now = Duration::from_millis(tick);
             queue.add(&"a", now);
-            if queue.take(now).is_some() {
+            if let Some((_, flight)) = queue.take(now) {
                 answered += 1;
-                queue.done(&"a", now);
+                queue.done(&"a", flight, now);
             }
         }
         assert!((8..=16).contains(&answered), "{answered}");
     }
 
     #[test]
-    fn a_forgotten_key_is_gone_in_flight_or_not() {
+    fn a_flight_of_a_key_that_was_forgotten_ends_nothing() {
         let mut queue = Queue::default();
         queue.add(&"a", SECOND);
-        queue.add(&"b", SECOND);
-        let first = queue.take(SECOND).unwrap();
+        let old = take(&mut queue, SECOND).unwrap();
         queue.forget(&"a");
-        queue.forget(&"b");
-        queue.done(&first, SECOND);
-        assert_eq!((queue.take(10 * SECOND), queue.in_flight(), queue.next_due()), (None, 0, None));
+        assert_eq!((queue.in_flight(), queue.next_due()), (0, None));
+        queue.add(&"a", SECOND);
+        let new = take(&mut queue, SECOND).unwrap();
+        assert!(!queue.done(&"a", old, SECOND));
+        assert_eq!((queue.failed(&"a", old, SECOND), queue.in_flight()), (0, 1));
+        assert!(queue.done(&"a", new, SECOND));
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use kube::core::Status;
 use time::OffsetDateTime;
 
 /// A call to the API server that came to nothing.
@@ -43,9 +44,9 @@ impl Trouble {
         matches!(self.code(), Some(404 | 409 | 410))
     }
 
-    /// Whether we lack a rule.
+    /// Whether we lack a rule. Quotas, admission and namespaces that end refuse with the same code, but in other words.
     pub fn is_forbidden(&self) -> bool {
-        self.code() == Some(403)
+        self.status().is_some_and(lacks_a_rule)
     }
 
     /// Whether the object, or its kind, is not there.
@@ -59,16 +60,20 @@ impl Trouble {
     }
 
     fn code(&self) -> Option<u16> {
+        self.status().map(|status| status.code)
+    }
+
+    fn status(&self) -> Option<&Status> {
         match self {
             Self::Answer(error) => match error.as_ref() {
-                kube::Error::Api(status) => Some(status.code),
+                kube::Error::Api(status) => Some(status),
                 _ => None,
             },
             Self::Watch(error) => match error.as_ref() {
                 kube::runtime::watcher::Error::InitialListFailed(kube::Error::Api(status))
                 | kube::runtime::watcher::Error::WatchStartFailed(kube::Error::Api(status))
                 | kube::runtime::watcher::Error::WatchFailed(kube::Error::Api(status))
-                | kube::runtime::watcher::Error::WatchError(status) => Some(status.code),
+                | kube::runtime::watcher::Error::WatchError(status) => Some(status),
                 _ => None,
             },
             Self::Silent(_) | Self::NotLeading => None,
@@ -90,9 +95,15 @@ fn sentence(error: &kube::Error) -> String {
     }
 }
 
-fn words(status: &kube::core::Status) -> String {
+fn lacks_a_rule(status: &Status) -> bool {
+    status.code == 403 && (status.message.contains(" cannot ") || status.message.contains("not permitted"))
+}
+
+fn words(status: &Status) -> String {
     match status.code {
-        403 => format!("{}; `burgrave install check` names the rules that are missing", status.message),
+        403 if lacks_a_rule(status) => {
+            format!("{}; `burgrave install check` names the rules that are missing", status.message)
+        }
         _ if status.message.is_empty() => format!("the API server says {} {}", status.code, status.reason),
         _ => status.message.clone(),
     }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::attest::ApiPod;
+use crate::chance::draw;
 use crate::clock::Clock;
 use crate::clock::Stopwatch;
 use crate::identity::TrustDomain;
@@ -32,7 +33,6 @@ use crate::pod_certificates::times::PodProfile;
 use crate::pod_certificates::troubles::Watch;
 use crate::pod_certificates::worker::Answer;
 use crate::pod_certificates::worker::Worker;
-use crate::pod_certificates::worker::draw;
 use crate::signer::Issuer;
 
 /// How many requests are worked on at a time.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::attest::ApiPod;
 use crate::attest::LivePod;
+use crate::chance::draw;
 use crate::clock::Clock;
 use crate::issuance::Asked;
 use crate::issuance::Encoded;
@@ -127,16 +128,5 @@ impl Worker {
             .await
             .map(drop)
             .map_err(|trouble| Hindrance::of_a_write(trouble, &self.signer_name))
-    }
-}
-
-/// A random number from 0 up to but not including 1.
-pub(super) fn draw() -> f64 {
-    use ring::rand::SecureRandom;
-    let mut octets = [0; 4];
-    // Without randomness nothing is issued either; the middle is as good as any.
-    match ring::rand::SystemRandom::new().fill(&mut octets) {
-        Ok(()) => f64::from(u32::from_be_bytes(octets)) / (f64::from(u32::MAX) + 1.0),
-        Err(_) => 0.5,
     }
 }

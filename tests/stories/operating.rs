@@ -180,7 +180,7 @@ fn settings_that_are_missing_or_contradict_each_other_are_refused_by_name() {
         ),
         (&["ca", "--state-dir=/x", "--ca-dir=/y"], "more than one of `--authority-secret`, `--state-dir`"),
         (
-            &["ca", "--state-dir=/x", "--lease=ca", "--max-leaf-lifetime=30m", "--leaf-lifetime=5m"],
+            &["ca", "--authority-secret=x", "--lease=ca", "--max-leaf-lifetime=30m", "--leaf-lifetime=5m"],
             "pod certificate",
         ),
         (&["ca", "--state-dir=/x", "--token-jwks=/k"], "`--token-issuer` is not set"),

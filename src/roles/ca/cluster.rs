@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use kube::Client;
 use prometheus_client::registry::Registry;
-use ring::rand::SecureRandom;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::authority::Follower;
 use crate::authority::KubernetesStore;
+use crate::chance;
 use crate::clock::Clock;
-use crate::config::AttestBy;
 use crate::config::Authority;
 use crate::config::CaConfig;
 use crate::config::ClusterConfig;
 use crate::distribution::Distribution;
 use crate::distribution::DistributionMetrics;
+use crate::distribution::Latest;
 use crate::distribution::Publisher;
 use crate::distribution::ROOT_ANNOTATION;
 use crate::distribution::Survey;
@@ -30,7 +31,6 @@ use crate::pod_certificates::PodCertificateMetrics;
 use crate::pod_certificates::PodCertificates;
 use crate::roles::ca::error::CaError;
 use crate::signer::Issuer;
-use crate::x509::certificate::hex;
 
 /// The cluster, as this process reaches it.
 #[derive(Clone)]
@@ -52,26 +52,17 @@ pub(super) struct Controllers {
 impl Cluster {
     /// Reaches the API server, if anything of the configuration needs it.
     pub(super) async fn reach(config: &CaConfig) -> Result<Option<Self>, CaError> {
-        let kubeconfig = match &config.attest_by {
-            AttestBy::TokenReview { kubeconfig } => kubeconfig.as_deref(),
-            AttestBy::Jwks { .. } => None,
-        };
         let is_shared = matches!(config.authority, Authority::Shared { .. });
         if !is_shared && config.cluster.election.is_none() {
             return Ok(None);
         }
-        let client = k8s::connect(kubeconfig).await?;
+        let client = k8s::connect(config.cluster.kubeconfig.as_deref()).await?;
         let namespace = match &config.cluster.namespace {
             Some(namespace) => namespace.clone(),
             None => client.default_namespace().to_owned(),
         };
         let trust_domain = config.trust_domain.clone();
         Ok(Some(Self { client, namespace, config: config.cluster.clone(), trust_domain }))
-    }
-
-    /// Whether this CA publishes its roots to the cluster: then what is published there is evidence.
-    pub(super) fn publishes(&self) -> bool {
-        self.config.election.is_some()
     }
 
     pub(super) fn store(&self, secret: &str) -> KubernetesStore {
@@ -92,6 +83,7 @@ impl Cluster {
     pub(super) fn control(
         &self,
         issuer: &watch::Receiver<Arc<Issuer>>,
+        follower: Option<&Follower>,
         clock: &Clock,
         registry: &mut Registry,
         background: &mut JoinSet<()>,
@@ -101,7 +93,7 @@ impl Cluster {
         let annotations = {
             let issuer = issuer.clone();
             move || {
-                let root = issuer.borrow().certificate().fingerprint();
+                let root = issuer.borrow().root().fingerprint();
                 [(ROOT_ANNOTATION.to_owned(), root)].into()
             }
         };
@@ -123,6 +115,7 @@ impl Cluster {
             leadership: leadership.clone(),
             status,
             metrics: DistributionMetrics::new(registry, distribution.clone()),
+            latest: latest(follower),
         };
         let pod_certificates = Board::default();
         let signer = PodCertificates {
@@ -142,10 +135,21 @@ impl Cluster {
     }
 }
 
+/// How to make sure that the issuer in use is the latest there is. Files that were read once have no later one.
+fn latest(follower: Option<&Follower>) -> Latest {
+    let follower = follower.cloned();
+    Arc::new(move || {
+        let follower = follower.clone();
+        Box::pin(async move {
+            match follower {
+                Some(follower) => follower.look().await.map_err(|error| error.to_string()),
+                None => Ok(()),
+            }
+        })
+    })
+}
+
 /// A name that no other process has: a pod's container that is started again is another candidate under the same pod's name.
 fn name(replica: &str) -> String {
-    let mut chance = [0; 4];
-    // Without randomness nothing is signed either, and two of the same name would only hinder each other.
-    let _ = ring::rand::SystemRandom::new().fill(&mut chance);
-    format!("{replica}_{}", hex(&chance))
+    format!("{replica}_{}", chance::tag())
 }

@@ -122,8 +122,10 @@ impl Ca {
             self.clock.clone(),
             metrics,
         ));
+        let follower = self.kept.follower(&self.config, &self.clock, &self.issuer, &self.complaints);
         let (controllers, campaign) = match self.cluster.as_ref().and_then(|cluster| {
-            cluster.control(&issuer, &self.clock, &mut registry, &mut self.background, stop.clone())
+            let follower = follower.as_ref();
+            cluster.control(&issuer, follower, &self.clock, &mut registry, &mut self.background, stop.clone())
         }) {
             Some((controllers, campaign)) => (Some(controllers), Some(campaign)),
             None => (None, None),
@@ -135,13 +137,9 @@ impl Ca {
             controllers,
             clock: self.clock.clone(),
         };
-        self.background.spawn(root::follow(
-            self.kept,
-            self.config.clone(),
-            self.clock.clone(),
-            self.issuer.clone(),
-            self.complaints,
-        ));
+        if let Some(follower) = follower {
+            self.background.spawn(follower.run());
+        }
         tracing::info!(
             address = %self.api.local_addr()?,
             admin_address = %self.pages.local_addr()?,
@@ -171,9 +169,10 @@ impl Ca {
                 async { pages.await.map_err(CaError::from).and_then(asked_to) },
                 async {
                     match campaign {
-                        Some(campaign) => asked_to(campaign.await),
-                        None => Ok(()),
+                        Some(campaign) => campaign.await,
+                        None => stop.cancelled().await,
                     }
+                    asked_to(())
                 },
             )
         };

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use crate::authority;
 use crate::authority::AuthorityError;
 use crate::authority::EmbeddedStore;
+use crate::authority::Follower;
 use crate::authority::KubernetesStore;
 use crate::authority::NoWitness;
 use crate::authority::Store;
@@ -27,7 +29,7 @@ use crate::roles::ca::error::CaError;
 use crate::signer::Issuer;
 
 /// For how long a start waits for an API server that is away, before it fails and leaves the waiting to whoever restarts it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(40);
 /// The pause between two attempts.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -37,7 +39,7 @@ pub(super) enum Kept {
     /// Files that were read once.
     Files,
     /// The store's lock is held for as long as this is.
-    Embedded { _lock: EmbeddedStore },
+    Embedded { _lock: Box<EmbeddedStore> },
     /// A Secret that may change.
     Shared(KubernetesStore),
 }
@@ -49,8 +51,8 @@ pub(super) async fn load(
     clock: &Clock,
 ) -> Result<(Issuer, Kept), CaError> {
     let witness: Box<dyn Witness> = match cluster {
-        Some(cluster) if cluster.publishes() => Box::new(cluster.survey()),
-        _ => Box::new(NoWitness),
+        Some(cluster) => Box::new(cluster.survey()),
+        None => Box::new(NoWitness),
     };
     let (issuer, kept) = match &config.authority {
         Authority::Plugged { directory } => {
@@ -62,7 +64,7 @@ pub(super) async fn load(
         Authority::SelfSigned { state_dir, lifetime } => {
             let store = EmbeddedStore::new(state_dir);
             let issuer = take(&store, witness.as_ref(), config, *lifetime, clock).await?;
-            (issuer, Kept::Embedded { _lock: store })
+            (issuer, Kept::Embedded { _lock: Box::new(store) })
         }
         Authority::Shared { secret, lifetime } => {
             // It cannot be without a cluster; `config` sees to that, and no root is better than a wrong one.
@@ -120,29 +122,35 @@ fn is_passing(error: &AuthorityError) -> bool {
     }
 }
 
-/// Follows what is kept, for as long as the CA runs.
-pub(super) async fn follow(
-    kept: Kept,
-    config: CaConfig,
-    clock: Clock,
-    issuer: watch::Sender<Arc<Issuer>>,
-    complaints: Complaints,
-) {
-    match &kept {
-        Kept::Files | Kept::Embedded { .. } => std::future::pending().await,
-        Kept::Shared(store) => {
-            let wrong = |wrong| complaints.set(Part::Authority, wrong);
-            authority::follow(store.clone(), config.trust_domain, clock, issuer, wrong).await;
-        }
+impl Kept {
+    /// Who follows what is kept, where it can change.
+    pub(super) fn follower(
+        &self,
+        config: &CaConfig,
+        clock: &Clock,
+        issuer: &watch::Sender<Arc<Issuer>>,
+        complaints: &Complaints,
+    ) -> Option<Follower> {
+        let Self::Shared(store) = self else { return None };
+        let complaints = complaints.clone();
+        Some(Follower {
+            store: store.clone(),
+            trust_domain: config.trust_domain.clone(),
+            clock: clock.clone(),
+            issuer: issuer.clone(),
+            complain: Arc::new(move |wrong| complaints.set(Part::Authority, wrong)),
+        })
     }
 }
 
 /// Writes the trusted roots to `path` at each change.
-pub(super) async fn keep_bundle_file(path: std::path::PathBuf, mut issuer: watch::Receiver<Arc<Issuer>>) {
+pub(super) async fn keep_bundle_file(path: PathBuf, mut issuer: watch::Receiver<Arc<Issuer>>) {
     while issuer.changed().await.is_ok() {
-        let bundle = issuer.borrow_and_update().bundle().to_pem();
-        if let Err(error) = write_bundle(&path, &bundle) {
+        loop {
+            let bundle = issuer.borrow_and_update().bundle().to_pem();
+            let Err(error) = write_bundle(&path, &bundle) else { break };
             tracing::error!(%error, "the bundle file is out of date");
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }

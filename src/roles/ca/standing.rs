@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -83,6 +84,29 @@ impl Standing {
     }
 }
 
+/// A part of the CA, as a label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    part: &'static str,
+}
+
+impl Standing {
+    /// What is wrong, part by part; all parts that there are.
+    fn troubles(&self) -> Vec<(Of, Option<String>)> {
+        let mut troubles: Vec<_> = [Part::Callers, Part::Authority]
+            .map(|part| (Of { part: part.name() }, self.complaints.about(part)))
+            .into();
+        if let Some(one) = &self.controllers {
+            let status = one.distribution.borrow().clone();
+            let pods = one.pod_certificates.state(self.clock.now());
+            troubles.push((Of { part: "election" }, one.leadership.trouble()));
+            troubles.push((Of { part: "distribution" }, status.and_then(|status| status.trouble)));
+            troubles.push((Of { part: "pod_certificates" }, pods.trouble));
+        }
+        troubles
+    }
+}
+
 impl Collector for Standing {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut flag = |name, help, is_so: bool| {
@@ -100,6 +124,15 @@ impl Collector for Standing {
                 "1 in the process that runs the controllers",
                 controllers.leadership.holds(),
             )?;
+        }
+        let mut troubles = encoder.encode_descriptor(
+            "burgrave_trouble",
+            "1 while something is wrong with a part; the state page says what",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (part, trouble) in self.troubles() {
+            ConstGauge::new(i64::from(trouble.is_some())).encode(troubles.encode_family(&part)?)?;
         }
         Ok(())
     }
