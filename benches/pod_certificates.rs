@@ -79,18 +79,18 @@ async fn main() {
     }
     // The first warms the API server.
     rounds.remove(0);
-    let middle = |value: fn(&((f64, f64), (f64, f64))) -> f64| {
-        let mut values: Vec<_> = rounds.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    figure("pod_certificates_1000_s", format!("{:.2}", middle(|(signed, _)| signed.0)), "s");
-    figure("pod_certificate_cpu_ms", format!("{:.2}", middle(|(signed, _)| signed.1)), "ms");
-    figure(
-        "pod_certificates_over_bare",
-        format!("{:.2}", middle(|(signed, bare)| signed.0 / bare.0)),
-        "ratio",
-    );
+    let took = median(rounds.iter().map(|(signed, _)| signed.0));
+    let cpu = median(rounds.iter().map(|(signed, _)| signed.1));
+    let ratio = median(rounds.iter().map(|(signed, bare)| signed.0 / bare.0));
+    figure("pod_certificates_1000_s", format!("{took:.2}"), "s");
+    figure("pod_certificate_cpu_ms", format!("{cpu:.2}"), "ms");
+    figure("pod_certificates_over_bare", format!("{ratio:.2}"), "ratio");
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Seconds until a leader who finds the requests waiting has answered them all, and milliseconds of CPU for each.
