@@ -5,6 +5,9 @@
 //! ```text
 //! CSR      service → attest → verify csr → grant → prepare (lint) → sign → chain out      (audit beside it)
 //! secret   renewal due → new key + CSR → chain in → verified secret → version → push → ACK / NACK
+//! pod      request → pod (watched) → attest → the same steps → status, written once
+//! trust    issuer's roots → board: what is wrong where → write by the version that was seen
+//! root     store → is it the trusted one? → issuer → follow
 //! ```
 //!
 //! Two more are to come and have no rooms yet: policies to decisions, and the rotation of the root.
@@ -17,6 +20,8 @@
 //!   from the CSR.
 //! - The intent is on record before the signature, for the CA's own certificate too.
 //! - A leaf never outlives its issuer.
+//! - A root is in the store before it signs, and is never made anew while another one is trusted.
+//! - What is written to the cluster names the version it was decided on, and is written only while this process leads.
 //! - A secret that is unchanged is never pushed; a NACK never loops; the last good secret stays served while the CA is away,
 //!   until it expires.
 //! - Only `clock` reads the time. Only `config` knows the names of settings.
@@ -48,6 +53,8 @@ pub mod issuance;
 
 pub mod authority;
 
+pub mod distribution;
+
 pub mod pod_certificates;
 
 pub mod sds;
@@ -55,6 +62,8 @@ pub mod sds;
 pub mod agent;
 
 pub mod admin;
+
+pub mod install;
 
 pub mod config;
 

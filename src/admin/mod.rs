@@ -1,28 +1,35 @@
-//! What operators and kubelets ask a running process over plain HTTP: is it alive, is it ready, what does it count.
+//! What operators and kubelets ask a running process over plain HTTP: is it alive, is it ready, what does it count, and how
+//! do things stand.
 
 use std::fmt;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::Router;
-use axum::extract::State;
+use axum::extract;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Whether a process can do its work now: `Ok`, or a sentence that says why not.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// The pages `/healthz`, `/readyz` and `/metrics`.
+/// How things stand, as JSON for people and scripts. Nothing secret is in it.
+pub type State = Arc<dyn Fn() -> Value + Send + Sync>;
+
+/// The pages `/healthz`, `/readyz`, `/metrics` and `/state`.
 #[derive(Clone)]
 pub struct Admin {
     registry: Arc<Registry>,
     ready: Readiness,
+    state: State,
 }
 
 impl fmt::Debug for Admin {
@@ -32,9 +39,9 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// Serves what `registry` counts and what `ready` says.
-    pub fn new(registry: Registry, ready: Readiness) -> Self {
-        Self { registry: Arc::new(registry), ready }
+    /// Serves what `registry` counts, and what `ready` and `state` say.
+    pub fn new(registry: Registry, ready: Readiness, state: State) -> Self {
+        Self { registry: Arc::new(registry), ready, state }
     }
 
     /// Serves until `stop` is cancelled.
@@ -46,6 +53,7 @@ impl Admin {
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            .route("/state", get(state))
             .with_state(self);
         axum::serve(listener, pages).with_graceful_shutdown(stop.cancelled_owned()).await
     }
@@ -68,7 +76,7 @@ pub struct BindError {
     source: std::io::Error,
 }
 
-async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
+async fn readyz(extract::State(admin): extract::State<Admin>) -> impl IntoResponse {
     match (admin.ready)() {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(mut why) => {
@@ -79,7 +87,11 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+async fn state(extract::State(admin): extract::State<Admin>) -> impl IntoResponse {
+    Json((admin.state)())
+}
+
+async fn metrics(extract::State(admin): extract::State<Admin>) -> impl IntoResponse {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &admin.registry) {
         Ok(()) => (

@@ -7,6 +7,7 @@
 mod ca_client;
 mod metrics;
 mod renewal;
+mod roots;
 mod schedule;
 mod socket;
 
@@ -16,6 +17,7 @@ pub use ca_client::CaClientError;
 pub use metrics::AgentMetrics;
 pub use renewal::Renewal;
 pub use renewal::RenewalError;
+pub use roots::watch_file as watch_root_file;
 pub use schedule::Due;
 pub use schedule::Schedule;
 pub use socket::Held as HeldSocket;

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::ca_client::CaClient;
 use crate::agent::ca_client::CaClientError;
 use crate::agent::metrics::AgentMetrics;
+use crate::agent::roots::Follow;
+use crate::agent::roots::follow;
 use crate::agent::schedule::Schedule;
 use crate::clock::Clock;
 use crate::sds::Identity;
@@ -21,6 +23,7 @@ use crate::sds::Trust;
 use crate::sds::UnfitSecret;
 use crate::sds::names;
 use crate::x509::PrivateKey;
+use crate::x509::TrustBundle;
 use crate::x509::key::InvalidKey;
 
 /// How long a new leaf waits for all proxies to have the new roots. A proxy that is stuck must not keep the others from
@@ -56,11 +59,13 @@ pub struct Renewal {
     pub metrics: AgentMetrics,
     /// Somebody wants a new certificate now.
     pub now: Arc<Notify>,
+    /// Roots that now stand in the mounted root file.
+    pub root_file: watch::Receiver<Option<TrustBundle>>,
 }
 
 impl Renewal {
     /// Renews until `stop` is cancelled. The old certificate is served until there is a better one.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut schedule = Schedule::default();
         loop {
             let renewed = tokio::select! {
@@ -101,10 +106,16 @@ impl Renewal {
                     due
                 }
             };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.clock.sleep_until(due.at) => {}
-                () = self.now.notified() => tracing::info!("a new certificate is asked for"),
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.clock.sleep_until(due.at) => break,
+                    () = self.now.notified() => {
+                        tracing::info!("a new certificate is asked for");
+                        break;
+                    }
+                    Ok(()) = self.root_file.changed() => if self.follow_root_file() { break },
+                }
             }
         }
     }
@@ -136,6 +147,33 @@ impl Renewal {
         }
         let secrets = Secrets { trust: Some(trust), identity: Some(identity), expired_at: None };
         self.secrets.send_replace(Arc::new(secrets));
+    }
+
+    /// Uses the roots that now stand in the mounted file. Returns whether the CA has to be asked first.
+    fn follow_root_file(&mut self) -> bool {
+        let Some(roots) = self.root_file.borrow_and_update().clone() else { return false };
+        let secrets = self.secrets.borrow().clone();
+        // Before the first answer the file is only what the CA itself is verified by.
+        let Some(held) = &secrets.trust else { return false };
+        match (follow(&roots, held, secrets.identity.as_ref()), Trust::new(roots, self.clock.now())) {
+            (Follow::Nothing, _) => false,
+            (Follow::Publish, Ok(trust)) => {
+                tracing::info!(version = %trust.version(), "the root file has changed, and its roots are used");
+                let secrets = Secrets { trust: Some(trust), ..Secrets::clone(&secrets) };
+                self.secrets.send_replace(Arc::new(secrets));
+                false
+            }
+            (Follow::Publish, Err(error)) => {
+                tracing::warn!(%error, "the root file has changed, and is not followed");
+                false
+            }
+            (Follow::AskTheCa, _) => {
+                tracing::info!(
+                    "the root file has other roots than those in use; the CA is asked which go with a new certificate"
+                );
+                true
+            }
+        }
     }
 
     /// Envoy takes an expired certificate without a word, and every handshake fails: better it waits for a good one.

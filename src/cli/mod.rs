@@ -1,6 +1,7 @@
 //! What an operator types.
 
 mod cert;
+mod install;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,11 @@ enum Command {
     /// Example, with a self-signed root and the API server of the current kubeconfig:
     ///
     ///   burgrave ca --state-dir /var/lib/burgrave --trust-domain cluster.local
+    ///
+    /// In a cluster, as deploy/ runs it: replicas share a root in a Secret, and the leader publishes it and signs pod
+    /// certificates:
+    ///
+    ///   burgrave ca --authority-secret burgrave-authority --lease burgrave-ca --serving-names burgrave-ca.mesh.svc
     #[command(verbatim_doc_comment)]
     Ca(Box<RawCa>),
     /// Serve secrets to the proxies beside it: make keys, have them certified, renew them, push them over SDS
@@ -54,6 +60,9 @@ enum Command {
     /// Look at certificates
     #[command(subcommand)]
     Cert(cert::CertCommand),
+    /// Look at an installation
+    #[command(subcommand)]
+    Install(install::InstallCommand),
 }
 
 /// Runs the command line of this process.
@@ -71,7 +80,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let (level, audit) = match arguments.command {
         Command::Ca(_) => ("info", true),
         Command::Agent(_) => ("info", false),
-        Command::Quickstart(_) | Command::Cert(_) => ("error", false),
+        Command::Quickstart(_) | Command::Cert(_) | Command::Install(_) => ("error", false),
     };
     let level = arguments.log.log_level.as_deref().unwrap_or(level);
     telemetry::init_log(arguments.log.log_format.into(), level, audit)?;
@@ -93,6 +102,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             }
             Command::Cert(command) => command.run().await,
+            Command::Install(command) => command.run().await,
             Command::Quickstart(raw) => {
                 let stop = roles::on_signal()?;
                 roles::quickstart::run(raw.resolve(std::env::var_os("PATH"))?, stop).await?;

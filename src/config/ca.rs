@@ -10,10 +10,13 @@ use serde::Serialize;
 use crate::config::duration::HumanDuration;
 use crate::config::layers::ConfigError;
 use crate::config::layers::over_file;
+use crate::distribution::Names;
 use crate::identity::TrustDomain;
 use crate::issuance::InvalidProfile;
 use crate::issuance::Profile;
 use crate::issuance::ServingNames;
+use crate::k8s::Timing;
+use crate::pod_certificates::PodProfile;
 
 /// Settings of the CA as they are given; each may come from a flag, the environment or the file.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
@@ -39,7 +42,11 @@ pub struct RawCa {
     #[arg(long, env = "BURGRAVE_SERVING_NAMES", value_name = "NAMES", value_delimiter = ',')]
     pub serving_names: Option<Vec<String>>,
 
-    /// Directory for a self-signed root, made at first start and kept (0700); needed unless --ca-dir is set
+    /// Kubernetes Secret for a self-signed root that all replicas share, made at first start and never made anew while
+    /// another root is trusted
+    #[arg(long, env = "BURGRAVE_AUTHORITY_SECRET", value_name = "NAME", help_heading = "Root")]
+    pub authority_secret: Option<String>,
+    /// Directory for a self-signed root of a single process, made at first start and kept (0700)
     #[arg(long, env = "BURGRAVE_STATE_DIR", value_name = "DIR", help_heading = "Root")]
     pub state_dir: Option<PathBuf>,
     /// Directory with a plugged-in CA: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem (Istio's `cacerts`)
@@ -83,6 +90,26 @@ pub struct RawCa {
     #[arg(long, env = "BURGRAVE_TOKEN_ISSUER", value_name = "URL", help_heading = "Callers")]
     pub token_issuer: Option<String>,
 
+    /// Namespace of the Secret and the Lease [default: the pod's own, or the kubeconfig's]
+    #[arg(long, env = "BURGRAVE_NAMESPACE", value_name = "NAME", help_heading = "Cluster")]
+    pub namespace: Option<String>,
+    /// Kubernetes Lease by which replicas elect the one that publishes the roots to every namespace and signs pod
+    /// certificates. Without it nothing is published
+    #[arg(long, env = "BURGRAVE_LEASE", value_name = "NAME", help_heading = "Cluster")]
+    pub lease: Option<String>,
+    /// How long a leader that has gone silent is waited for; it stops acting after two thirds of that [default: 15s]
+    #[arg(long, env = "BURGRAVE_LEASE_DURATION", value_name = "DURATION", help_heading = "Cluster")]
+    pub lease_duration: Option<HumanDuration>,
+    /// This replica's name in the Lease [default: burgrave]
+    #[arg(long, env = "BURGRAVE_REPLICA_NAME", value_name = "NAME", help_heading = "Cluster")]
+    pub replica_name: Option<String>,
+    /// ConfigMap that carries the roots in every namespace, under the key root-cert.pem [default: istio-ca-root-cert]
+    #[arg(long, env = "BURGRAVE_BUNDLE_CONFIG_MAP", value_name = "NAME", help_heading = "Cluster")]
+    pub bundle_config_map: Option<String>,
+    /// Signer of pod certificates, and of the ClusterTrustBundle that carries the roots [default: burgrave.dev/workload]
+    #[arg(long, env = "BURGRAVE_SIGNER_NAME", value_name = "DOMAIN/NAME", help_heading = "Cluster")]
+    pub signer_name: Option<String>,
+
     /// How long requests under way may take to finish after SIGTERM [default: 10s]
     #[arg(long, env = "BURGRAVE_DRAIN", value_name = "DURATION")]
     pub drain: Option<HumanDuration>,
@@ -109,8 +136,34 @@ pub struct CaConfig {
     pub audiences: Vec<String>,
     /// How callers are proven.
     pub attest_by: AttestBy,
+    /// What it does for its cluster.
+    pub cluster: ClusterConfig,
     /// How long requests under way may take after SIGTERM.
     pub drain: Duration,
+}
+
+/// What the CA does for its cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// Namespace of Secret and Lease; `None` for the pod's own.
+    pub namespace: Option<String>,
+    /// What the published objects are called.
+    pub names: Names,
+    /// How a leader is found; `None` if nothing is led.
+    pub election: Option<Election>,
+}
+
+/// How a leader is found.
+#[derive(Clone, Debug)]
+pub struct Election {
+    /// The Lease.
+    pub lease: String,
+    /// This replica's name, to which chance adds something.
+    pub replica: String,
+    /// How long a hold lasts.
+    pub timing: Timing,
+    /// Times of the pod certificates that the leader signs.
+    pub pods: PodProfile,
 }
 
 /// Where the signing root comes from.
@@ -120,6 +173,13 @@ pub enum Authority {
     SelfSigned {
         /// The directory.
         state_dir: PathBuf,
+        /// Life of a new root.
+        lifetime: Duration,
+    },
+    /// A self-signed root in a Secret.
+    Shared {
+        /// The Secret's name.
+        secret: String,
         /// Life of a new root.
         lifetime: Duration,
     },
@@ -185,7 +245,12 @@ impl RawCa {
             serving_names: ServingNames::of(names.iter().map(String::as_str)).map_err(|name| {
                 invalid("serving-names", format!("`{name}` is neither a DNS name nor an IP address"))
             })?,
-            authority: authority(raw.state_dir, raw.ca_dir, root_lifetime)?,
+            authority: authority(raw.authority_secret, raw.state_dir, raw.ca_dir, root_lifetime)?,
+            cluster: ClusterConfig {
+                namespace: raw.namespace,
+                names: names_of(raw.bundle_config_map, raw.signer_name)?,
+                election: election(raw.lease, raw.replica_name, raw.lease_duration, &profile)?,
+            },
             bundle_file: raw.bundle_file,
             profile,
             audiences: audiences(raw.token_audiences)?,
@@ -200,24 +265,59 @@ fn invalid(setting: &'static str, what: impl ToString) -> ConfigError {
 }
 
 fn authority(
+    secret: Option<String>,
     state_dir: Option<PathBuf>,
     ca_dir: Option<PathBuf>,
     lifetime: Duration,
 ) -> Result<Authority, ConfigError> {
-    match (state_dir, ca_dir) {
-        (Some(state_dir), None) => {
-            Ok(Authority::SelfSigned { state_dir, lifetime })
-        }
-        (None, Some(directory)) => Ok(Authority::Plugged { directory }),
-        (Some(_), Some(_)) => Err(ConfigError::Conflict(
-            "`--state-dir` and `--ca-dir` are both set; keep the first for a self-signed root, or the second for your own"
+    match (secret, state_dir, ca_dir) {
+        (Some(secret), None, None) => Ok(Authority::Shared { secret, lifetime }),
+        (None, Some(state_dir), None) => Ok(Authority::SelfSigned { state_dir, lifetime }),
+        (None, None, Some(directory)) => Ok(Authority::Plugged { directory }),
+        (None, None, None) => Err(ConfigError::Missing {
+            setting: "state-dir",
+            hint: "set it to a directory for a self-signed root, or --authority-secret to a Secret for one that replicas share, or --ca-dir to the directory of your own CA",
+        }),
+        _ => Err(ConfigError::Conflict(
+            "more than one of `--authority-secret`, `--state-dir` and `--ca-dir` is set; keep the first for a self-signed root that replicas share, the second for one of a single process, or the third for your own"
                 .to_owned(),
         )),
-        (None, None) => Err(ConfigError::Missing {
-            setting: "state-dir",
-            hint: "set it to a directory for a self-signed root, or set --ca-dir to the directory of your own CA",
-        }),
     }
+}
+
+fn names_of(config_map: Option<String>, signer: Option<String>) -> Result<Names, ConfigError> {
+    let signer = signer.unwrap_or_else(|| "burgrave.dev/workload".to_owned());
+    match signer.split_once('/') {
+        Some((domain, name)) if domain.contains('.') && !name.is_empty() && !name.contains('/') => {}
+        _ => {
+            return Err(invalid(
+                "signer-name",
+                format!(
+                    "`{signer}` is not DOMAIN/NAME with a domain that has a dot, such as burgrave.dev/workload"
+                ),
+            ));
+        }
+    }
+    Ok(Names { config_map: config_map.unwrap_or_else(|| "istio-ca-root-cert".to_owned()), signer })
+}
+
+fn election(
+    lease: Option<String>,
+    replica: Option<String>,
+    duration: Option<HumanDuration>,
+    profile: &Profile,
+) -> Result<Option<Election>, ConfigError> {
+    let Some(lease) = lease else { return Ok(None) };
+    let duration = duration.unwrap_or(HumanDuration::seconds(15)).0;
+    if duration < Duration::from_secs(3) || duration > Duration::from_secs(600) {
+        return Err(invalid(
+            "lease-duration",
+            "it must be from 3s to 10m: shorter ones are lost by chance, and longer ones leave nobody in charge for as long",
+        ));
+    }
+    let replica = replica.unwrap_or_else(|| "burgrave".to_owned());
+    let pods = PodProfile::new(*profile).map_err(|error| invalid("max-leaf-lifetime", error))?;
+    Ok(Some(Election { lease, replica, timing: Timing::new(duration), pods }))
 }
 
 fn audiences(given: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
@@ -265,6 +365,10 @@ mod tests {
         RawCa { state_dir: Some(PathBuf::from("state")), ..RawCa::default() }
     }
 
+    fn with_lease() -> RawCa {
+        RawCa { lease: Some("ca".to_owned()), ..with_state() }
+    }
+
     #[test]
     fn a_state_directory_is_all_that_must_be_set() {
         let config = resolve(with_state()).unwrap();
@@ -278,7 +382,18 @@ mod tests {
     fn what_is_missing_or_contradictory_is_said() {
         for (raw, said) in [
             (RawCa::default(), "`--state-dir` is not set"),
-            (RawCa { ca_dir: Some("ca".into()), ..with_state() }, "are both set"),
+            (RawCa { ca_dir: Some("ca".into()), ..with_state() }, "more than one of"),
+            (RawCa { authority_secret: Some("ca".into()), ..with_state() }, "more than one of"),
+            (RawCa { signer_name: Some("workload".into()), ..with_state() }, "is not DOMAIN/NAME"),
+            (RawCa { lease_duration: Some(HumanDuration::seconds(1)), ..with_lease() }, "`--lease-duration`"),
+            (
+                RawCa {
+                    leaf_lifetime: Some(HumanDuration::minutes(10)),
+                    max_leaf_lifetime: Some(HumanDuration::minutes(30)),
+                    ..with_lease()
+                },
+                "`--max-leaf-lifetime`",
+            ),
             (RawCa { token_jwks: Some("k".into()), ..with_state() }, "`--token-issuer` is not set"),
             (RawCa { token_issuer: Some("i".into()), ..with_state() }, "`--token-jwks` is not set"),
             (

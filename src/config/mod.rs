@@ -17,6 +17,8 @@ pub use agent::RawAgent;
 pub use ca::AttestBy;
 pub use ca::Authority;
 pub use ca::CaConfig;
+pub use ca::ClusterConfig;
+pub use ca::Election;
 pub use ca::RawCa;
 pub use duration::HumanDuration;
 pub use environment::UnknownVariable;

@@ -193,3 +193,7 @@ impl Candidate {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "election_tests.rs"]
+mod tests;

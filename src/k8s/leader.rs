@@ -67,7 +67,7 @@ pub struct Leadership {
 
 /// Who leads, as far as this process knows.
 #[derive(Clone, Debug, Default)]
-pub struct Office {
+pub(super) struct Office {
     term: Option<Term>,
     leader: Option<String>,
     trouble: Option<String>,

@@ -6,6 +6,7 @@ mod client;
 pub mod election;
 mod leader;
 mod permission;
+pub mod queue;
 mod trouble;
 mod watch;
 
@@ -23,3 +24,10 @@ pub use trouble::moment;
 pub use watch::Seen;
 pub use watch::named;
 pub use watch::watch;
+
+/// The labels of every object that we make, by which people find them.
+pub fn labels() -> std::collections::BTreeMap<String, String> {
+    [("app.kubernetes.io/managed-by", "burgrave")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}

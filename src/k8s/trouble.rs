@@ -12,6 +12,9 @@ pub enum Trouble {
     /// It took too long.
     #[error("the API server did not answer within {} s", .0.as_secs_f32())]
     Silent(Duration),
+    /// It was not called: the right to write was lost.
+    #[error("this process no longer leads")]
+    NotLeading,
     /// It said no, or could not be reached.
     #[error("{}", sentence(.0))]
     Answer(#[from] Box<kube::Error>),
@@ -68,7 +71,7 @@ impl Trouble {
                 | kube::runtime::watcher::Error::WatchError(status) => Some(status.code),
                 _ => None,
             },
-            Self::Silent(_) => None,
+            Self::Silent(_) | Self::NotLeading => None,
         }
     }
 }

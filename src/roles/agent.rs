@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use serde_json::Value;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio::sync::Notify;
@@ -117,6 +119,10 @@ impl Agent {
             let (secrets, clock) = (self.secrets.subscribe(), self.clock.clone());
             move || ready(&secrets.borrow(), &clock)
         };
+        let state = {
+            let (secrets, subscribers) = (self.secrets.subscribe(), self.subscribers.clone());
+            move || state(&secrets.borrow(), subscribers.count())
+        };
         tracing::info!(
             socket = %self.config.socket.display(),
             admin_address = %self.pages.local_addr()?,
@@ -125,6 +131,8 @@ impl Agent {
         );
         let sds =
             SecretService::new(self.secrets.subscribe(), self.subscribers.clone(), sds_metrics, stop.clone());
+        let (root_file, changed_roots) = watch::channel(None);
+        let roots = agent::watch_root_file(self.config.ca_root_file.clone(), root_file, stop.clone());
         let renewal = Renewal {
             ca: CaClient::new(
                 self.config.ca.clone(),
@@ -138,8 +146,9 @@ impl Agent {
             clock: self.clock,
             metrics,
             now: self.renew,
+            root_file: changed_roots,
         };
-        let pages = Admin::new(registry, Arc::new(ready)).serve(self.pages, stop.clone());
+        let pages = Admin::new(registry, Arc::new(ready), Arc::new(state)).serve(self.pages, stop.clone());
         let api = Server::builder()
             // A frozen proxy must not be waited for whenever the roots change.
             .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -158,7 +167,7 @@ impl Agent {
                 async { api.await.map_err(AgentError::from) },
                 async { pages.await.map_err(AgentError::from) },
                 async {
-                    renewal.run(stop.clone()).await;
+                    tokio::join!(renewal.run(stop.clone()), roots);
                     Ok(())
                 },
             )
@@ -183,6 +192,20 @@ fn held(secrets: &Secrets) -> Held {
         (Expiring { kind: "root", id }, root.facts().not_after)
     });
     leaf.into_iter().chain(roots).collect()
+}
+
+fn state(secrets: &Secrets, proxies: usize) -> Value {
+    let identity = secrets.identity.as_ref().map(|identity| {
+        let facts = identity.chain().leaf().facts();
+        json!({
+            "spiffe_id": identity.spiffe_id().to_string(),
+            "serial": facts.serial.to_string(),
+            "version": identity.version().to_string(),
+            "expires_at": facts.not_after.to_string(),
+        })
+    });
+    let roots = secrets.trust.iter().flat_map(|trust| trust.bundle().roots()).map(|root| root.fingerprint());
+    json!({ "identity": identity, "roots": roots.collect::<Vec<_>>(), "proxies": proxies })
 }
 
 fn ready(secrets: &Secrets, clock: &Clock) -> Result<(), String> {

@@ -48,6 +48,11 @@ impl Subscribers {
         Entry { all: self.clone(), id }
     }
 
+    /// How many streams are open.
+    pub fn count(&self) -> usize {
+        self.open.borrow().len()
+    }
+
     /// Waits until every stream that subscribes to `name` has answered `version`, with ACK or NACK; at once if there is
     /// none. Whoever rejects it goes on with what they had, and is not waited for. Returns whether all took it.
     pub async fn have_answered(&self, name: &str, version: &Version) -> bool {

@@ -24,6 +24,8 @@ pub struct Issuer {
     intermediates: Vec<Certificate>,
     /// The certificate whose key signs: the first intermediate, or the root.
     certificate: Certificate,
+    /// The root that the signing certificate leads to.
+    root: Certificate,
     bundle: TrustBundle,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
@@ -144,12 +146,28 @@ impl Issuer {
         };
         let pem_after_leaf =
             intermediates.iter().map(|one| pem::certificate(one.der())).chain([bundle.to_pem()]).collect();
-        Ok(Self { signer, certificate, intermediates, bundle, not_before, not_after, key_id, pem_after_leaf })
+        let root = root.clone();
+        Ok(Self {
+            signer,
+            certificate,
+            root,
+            intermediates,
+            bundle,
+            not_before,
+            not_after,
+            key_id,
+            pem_after_leaf,
+        })
     }
 
     /// The certificate whose key signs.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
+    }
+
+    /// The root that the signing certificate leads to; itself, if it is self-signed.
+    pub fn root(&self) -> &Certificate {
+        &self.root
     }
 
     /// The certificates between a leaf and the root, signing certificate first.

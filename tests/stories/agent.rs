@@ -109,6 +109,48 @@ async fn a_new_root_in_an_answer_is_acknowledged_by_every_proxy_before_the_new_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_mounted_root_file_is_followed_without_waiting_for_a_renewal() {
+    let api = ApiServer::shared().await;
+    let namespace = api.namespace("root-file").await;
+    let ca = Ca::start(api, &namespace, &[]).await;
+    let web = Workload::start(&ca, &namespace, "web", &[]).await;
+    let mut leafs = Stream::subscribe(&web.socket(), "default").await;
+    let leaf = leafs.take("default").await;
+    let mut roots = Stream::subscribe(&web.socket(), "ROOTCA").await;
+    let own = roots.take("ROOTCA").await;
+    assert_eq!(own.certificates().len(), 1);
+    // As a kubelet swaps a mounted ConfigMap: the file is another one at once.
+    let publish = |content: &str| {
+        std::fs::write(web.dir.join("aside"), content).expect("a scratch can be written");
+        std::fs::rename(web.dir.join("aside"), web.dir.join("root.pem")).expect("a file can be renamed");
+    };
+    let other = crate::replicas::stranger().1;
+
+    publish(&format!("{}{other}", ca.root_pem()));
+    let both = roots.take("ROOTCA").await;
+    assert_eq!(both.certificates().len(), 2, "a root that is to come is trusted at once");
+    assert!(leafs.next(SOON).await.is_none(), "nothing is asked of the CA for it");
+
+    publish("this is no bundle");
+    assert!(roots.next(Duration::from_secs(4)).await.is_none());
+    assert!(web.log().contains("is no bundle"), "{}", web.log());
+
+    // Roots that have none in common with those in use are another PKI's, or a leap: the CA says which it is.
+    publish(&other);
+    until("word that the CA is asked", Duration::from_secs(10), async || {
+        let log = web.log();
+        if log.contains("the CA is asked which go with a new certificate") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert!(roots.next(SOON).await.is_none(), "a stranger's roots are not followed");
+    publish(ca.root_pem());
+    let again = roots.take("ROOTCA").await;
+    assert_eq!(again.version, own.version);
+    let renewed = leafs.take("default").await;
+    assert_ne!(renewed.version, leaf.version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_renewed_at_half_their_life_and_an_outage_is_an_alarm_and_then_heals() {
     let api = ApiServer::shared().await;
     let namespace = api.namespace("renewal").await;

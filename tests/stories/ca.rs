@@ -104,7 +104,10 @@ impl Plan {
             format!("--bundle-file={}", dir.join("bundle.pem").display()),
             "--log-format=json".to_owned(),
         ];
-        if !options.contains(&"--ca-dir") && !options.contains(&"--state-dir") {
+        let names_a_root = |option: &&str| {
+            ["--ca-dir", "--state-dir", "--authority-secret"].iter().any(|known| option.starts_with(known))
+        };
+        if !options.iter().any(names_a_root) {
             arguments.push(format!("--state-dir={}", dir.join("state").display()));
         }
         arguments.extend(options.iter().map(|&option| option.to_owned()));
@@ -188,8 +191,17 @@ const LOADED: &str = "the authority is loaded";
 impl Ca {
     /// Starts a CA as [`Plan::new`] and waits until it is ready.
     pub(crate) async fn start(api: &ApiServer, namespace: &Namespace, options: &[&str]) -> Ca {
-        let plan = Plan::new(api, namespace, options).await;
+        Ca::of(Plan::new(api, namespace, options).await).await
+    }
+
+    /// Starts a CA of that plan and waits until it is ready.
+    pub(crate) async fn of(plan: Plan) -> Ca {
         let part = plan.spawn();
+        Ca::joined(plan, part).await
+    }
+
+    /// Waits until a CA that was started by that plan is ready.
+    pub(crate) async fn joined(plan: Plan, part: Part) -> Ca {
         plan.until_ready(&part).await;
         let (root_pem, client) = (plan.root_pem(), plan.client());
         Ca { plan, part, root_pem, client }

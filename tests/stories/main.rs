@@ -16,6 +16,8 @@ mod support;
 mod ca;
 /// How a story makes requests and certificates that Burgrave itself would never make.
 mod crafted;
+/// How a story gets a cluster for replicas to live in.
+mod home;
 /// How a story runs workloads with an agent and an Envoy each.
 mod mesh;
 /// How a story runs the signer of pod certificates, and asks it as a kubelet does.
@@ -25,9 +27,13 @@ mod agent;
 mod chains;
 mod crash;
 mod envoys;
+mod install;
 mod operating;
 mod plugged_in;
 mod pod_certificates;
+mod publishing;
 mod quickstart;
 mod refusals;
+mod replicas;
 mod requests;
+mod rights;

@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 
 /// Each command with its flags and an environment variable for each, or none. A flag that is added is added here too; the
 /// test below fails until it is.
-const COMMANDS: [(&[&str], bool, &[&str]); 4] = [
+const COMMANDS: [(&[&str], bool, &[&str]); 5] = [
     (
         &["ca"],
         true,
@@ -30,6 +30,13 @@ const COMMANDS: [(&[&str], bool, &[&str]); 4] = [
             "--listen",
             "--admin-listen",
             "--serving-names",
+            "--authority-secret",
+            "--namespace",
+            "--lease",
+            "--lease-duration",
+            "--replica-name",
+            "--bundle-config-map",
+            "--signer-name",
             "--drain",
             "--state-dir",
             "--ca-dir",
@@ -61,6 +68,7 @@ const COMMANDS: [(&[&str], bool, &[&str]); 4] = [
     ),
     (&["quickstart"], false, &["--envoy", "--keep", "--dir", "--rotations", "--output"]),
     (&["cert", "inspect"], false, &["--sds", "--roots", "--output"]),
+    (&["install", "check"], false, &["--namespace", "--kubeconfig", "--output"]),
 ];
 
 /// What every command has besides.
@@ -168,9 +176,13 @@ fn settings_that_are_missing_or_contradict_each_other_are_refused_by_name() {
     for (arguments, said) in [
         (
             &["ca"][..],
-            "`--state-dir` is not set; set it to a directory for a self-signed root, or set --ca-dir",
+            "`--state-dir` is not set; set it to a directory for a self-signed root, or --authority-secret",
         ),
-        (&["ca", "--state-dir=/x", "--ca-dir=/y"], "`--state-dir` and `--ca-dir` are both set"),
+        (&["ca", "--state-dir=/x", "--ca-dir=/y"], "more than one of `--authority-secret`, `--state-dir`"),
+        (
+            &["ca", "--state-dir=/x", "--lease=ca", "--max-leaf-lifetime=30m", "--leaf-lifetime=5m"],
+            "pod certificate",
+        ),
         (&["ca", "--state-dir=/x", "--token-jwks=/k"], "`--token-issuer` is not set"),
         (&["ca", "--state-dir=/x", "--token-audiences="], "`--token-audiences`: an audience is empty"),
         (&["ca", "--state-dir=/x", "--leaf-lifetime=2d"], "is above the maximum"),
@@ -287,6 +299,9 @@ async fn readiness_really_signs_so_a_root_that_has_run_out_is_not_ready() {
     part.kill9();
     let (code, said) = plan.run_to_its_end();
     assert_eq!(code, 1, "{said}");
-    assert!(said.lines().last().unwrap_or_default().contains("the stored root: certificate `"), "{said}");
+    assert!(
+        said.lines().last().unwrap_or_default().contains("the stored root cannot be used: certificate `"),
+        "{said}"
+    );
     assert!(said.contains("which is not now"), "{said}");
 }

@@ -4,15 +4,24 @@
 //! under a fresh name and left to end with etcd, and nothing but what a test does ever changes.
 
 use super::Scratch;
+use super::access::Access;
+use super::access::ca_of;
+use super::namespace::create_if_absent;
+use super::namespace::object;
 use super::part::NO_ENV;
 use super::part::Part;
 use super::ports;
 use super::random_hex;
 use super::scratch;
+use super::token_key::TokenKey;
+use super::token_key::claims_of;
 use super::tools;
 use super::write_private;
 
-use std::fmt::Debug;
+// They are the API server's, and stories know them by its name.
+pub use super::namespace::Namespace;
+pub use super::namespace::Pod;
+
 use std::future::Future;
 use std::path::Path;
 use std::path::PathBuf;
@@ -21,22 +30,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::authentication::v1::TokenReview;
-use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::rbac::v1 as rbac;
 use kube::Api;
-use kube::api::DeleteParams;
 use kube::api::PostParams;
-use ring::rand::SystemRandom;
-use ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
-use ring::signature::EcdsaKeyPair;
-use ring::signature::KeyPair;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::sync::OnceCell;
@@ -59,16 +56,9 @@ pub struct ApiServer {
     etcd_port: u16,
     port: u16,
     access: Arc<Access>,
-    dir: Scratch,
-}
-
-/// What it takes to talk to the API server, and to sign in its name.
-struct Access {
-    url: String,
-    ca_pem: String,
-    admin_token: String,
     kubelet_token: String,
     key: TokenKey,
+    dir: Scratch,
 }
 
 // === impl ApiServer ===
@@ -105,27 +95,34 @@ impl ApiServer {
         .await;
         let pem = std::fs::read_to_string(&certificates).expect("it was just read");
         let ca_pem = ca_of(&pem).expect("it was just found");
-        let access = Arc::new(Access {
-            url: format!("https://127.0.0.1:{port}"),
-            ca_pem,
-            admin_token,
+        let access = Arc::new(Access { url: format!("https://127.0.0.1:{port}"), ca_pem, admin_token });
+        let started = ApiServer {
+            apiserver: Mutex::new(Some(apiserver)),
+            etcd,
+            etcd_port,
+            port,
+            access,
             kubelet_token,
             key,
-        });
-        let started =
-            ApiServer { apiserver: Mutex::new(Some(apiserver)), etcd, etcd_port, port, access, dir };
+            dir,
+        };
         started.until_ready().await;
         started
     }
 
     /// A client that may do anything; made for the calling runtime, so every test asks for its own.
     pub fn admin(&self) -> kube::Client {
-        self.access.client(&self.access.admin_token)
+        self.access.admin()
+    }
+
+    /// A client that logs in with that token.
+    pub fn client(&self, token: &str) -> kube::Client {
+        self.access.client(token)
     }
 
     /// A client of the kubelet on the usual node, which may do what the API server lets that node do.
     pub fn kubelet(&self) -> kube::Client {
-        self.access.client(&self.access.kubelet_token)
+        self.access.client(&self.kubelet_token)
     }
 
     pub fn url(&self) -> &str {
@@ -144,20 +141,14 @@ impl ApiServer {
 
     /// Writes a kubeconfig into `dir` that logs in with `token`.
     pub fn kubeconfig(&self, dir: &Path, token: &str) -> PathBuf {
-        let config = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "test", "cluster": {
-                "server": self.access.url,
-                "certificate-authority-data": BASE64_STANDARD.encode(&self.access.ca_pem),
-            }}],
-            "users": [{"name": "test", "user": {"token": token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            "current-context": "test",
-        });
         let path = dir.join("kubeconfig");
-        write_private(&path, config.to_string());
+        self.access.write_kubeconfig(&path, token);
         path
+    }
+
+    /// Writes a kubeconfig into `dir` for somebody who may do anything.
+    pub fn admin_kubeconfig(&self, dir: &Path) -> PathBuf {
+        self.kubeconfig(dir, &self.access.admin_token)
     }
 
     /// Kills the API server as a power cut would. etcd keeps what it knew.
@@ -182,13 +173,7 @@ impl ApiServer {
 
     /// A namespace of the caller's own; `prefix` is for people who read logs.
     pub async fn namespace(&self, prefix: &str) -> Namespace {
-        let name = format!("{prefix}-{}", random_hex(4));
-        let namespace = object(json!({"metadata": {"name": name}}));
-        Api::<core::Namespace>::all(self.admin())
-            .create(&PostParams::default(), &namespace)
-            .await
-            .expect("an admin may create a namespace");
-        Namespace { name, access: self.access.clone() }
+        Namespace::create(&self.access, prefix).await
     }
 
     /// Makes the service account `burgrave-ca` in that namespace, which may create token reviews and nothing else, and
@@ -232,7 +217,7 @@ impl ApiServer {
         claims["exp"] = json!(expired);
         claims["nbf"] = json!(expired - 3600);
         claims["iat"] = json!(expired - 3600);
-        self.access.key.sign(&claims)
+        self.key.sign(&claims)
     }
 
     /// A token that says just what one of this cluster's would say, signed by the key of another cluster.
@@ -322,197 +307,6 @@ fn spawn_apiserver(dir: &Path, port: u16, etcd_port: u16) -> Part {
     Part::spawn("kube-apiserver", &tools::kube_apiserver(), args, NO_ENV, &dir.join("apiserver.log"))
 }
 
-// === impl Access ===
-
-impl Access {
-    fn client(&self, token: &str) -> kube::Client {
-        // A second call finds a provider installed, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut config = kube::Config::new(self.url.parse().expect("our own address is a URI"));
-        config.root_cert = Some(vec![der_of(&self.ca_pem)]);
-        config.auth_info.token = Some(token.to_owned().into());
-        config.connect_timeout = Some(Duration::from_secs(5));
-        config.proxy_url = None;
-        kube::Client::try_from(config).expect("a certificate authority and a token make a client")
-    }
-}
-
-/// A namespace that nobody else uses. Like a kubelet and an operator in one, it makes pods, accounts and their tokens.
-pub struct Namespace {
-    pub name: String,
-    access: Arc<Access>,
-}
-
-/// A pod that is bound to a node, which is all that a token needs.
-#[derive(Clone, Debug)]
-pub struct Pod {
-    pub name: String,
-    pub uid: String,
-}
-
-// === impl Namespace ===
-
-impl Namespace {
-    pub async fn service_account(&self, name: &str) {
-        create_if_absent(&self.api::<core::ServiceAccount>(), json!({"metadata": {"name": name}})).await;
-    }
-
-    pub async fn delete_service_account(&self, name: &str) {
-        self.delete(&self.api::<core::ServiceAccount>(), name).await;
-    }
-
-    /// A node; nodes belong to no namespace, so all stories of an API server share them.
-    pub async fn node(&self, name: &str) {
-        let nodes = Api::<core::Node>::all(self.client());
-        create_if_absent(&nodes, json!({"metadata": {"name": name}})).await;
-    }
-
-    /// A pod on the usual node.
-    pub async fn pod(&self, name: &str, service_account: &str) -> Pod {
-        self.pod_on(NODE, name, service_account).await
-    }
-
-    /// A pod on that node.
-    pub async fn pod_on(&self, node: &str, name: &str, service_account: &str) -> Pod {
-        self.node(node).await;
-        let pod = object(json!({
-            "metadata": {"name": name},
-            "spec": {
-                "nodeName": node,
-                "serviceAccountName": service_account,
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "pause", "image": "burgrave.test/pause:1"}],
-            },
-        }));
-        let pod = self.api::<core::Pod>().create(&PostParams::default(), &pod).await;
-        let pod = pod.unwrap_or_else(|error| panic!("pod `{}/{name}` could not be made: {error}", self.name));
-        Pod { name: name.to_owned(), uid: pod.metadata.uid.expect("the API server gives every object a uid") }
-    }
-
-    /// Deletes the pod and returns when it is gone.
-    pub async fn delete_pod(&self, name: &str) {
-        self.delete(&self.api::<core::Pod>(), name).await;
-    }
-
-    /// A token of the service account, bound to the pod if one is given. The API server refuses less than 600 seconds.
-    pub async fn token(
-        &self,
-        service_account: &str,
-        pod: Option<&Pod>,
-        audience: &str,
-        seconds: i64,
-    ) -> String {
-        let mut request =
-            json!({"metadata": {}, "spec": {"audiences": [audience], "expirationSeconds": seconds}});
-        if let Some(pod) = pod {
-            request["spec"]["boundObjectRef"] =
-                json!({"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid});
-        }
-        let request: TokenRequest = object(request);
-        let answer = self
-            .api::<core::ServiceAccount>()
-            .create_token_request(service_account, &PostParams::default(), &request)
-            .await;
-        let answer = answer.unwrap_or_else(|error| {
-            panic!("no token for service account `{}/{service_account}`: {error}", self.name)
-        });
-        let token = answer.status.expect("a token request that succeeds has a status").token;
-        token.expect("the API server puts the token into it")
-    }
-
-    fn client(&self) -> kube::Client {
-        self.access.client(&self.access.admin_token)
-    }
-
-    fn api<K>(&self) -> Api<K>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client(), &self.name)
-    }
-
-    async fn delete<K>(&self, api: &Api<K>, name: &str)
-    where
-        K: kube::Resource + Clone + DeserializeOwned + Debug,
-    {
-        let deleted = api.delete(name, &DeleteParams::default().grace_period(0)).await;
-        deleted.unwrap_or_else(|error| panic!("`{}/{name}` could not be deleted: {error}", self.name));
-        eventually("the end of a deleted object", Duration::from_secs(20), None, async || {
-            match api.get_opt(name).await {
-                Ok(None) => Ok(()),
-                Ok(Some(_)) => Err(format!("`{}/{name}` is still there", self.name)),
-                Err(error) => Err(error.to_string()),
-            }
-        })
-        .await;
-    }
-}
-
-// === tokens ===
-
-/// A P-256 key that signs service-account tokens.
-struct TokenKey {
-    pair: EcdsaKeyPair,
-    id: String,
-    private_pem: String,
-    public_pem: String,
-}
-
-impl TokenKey {
-    fn generate() -> TokenKey {
-        let random = SystemRandom::new();
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
-            .expect("the kernel gives random bytes");
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
-            .expect("it was just made");
-        // SubjectPublicKeyInfo of a P-256 key: a constant head, then the point.
-        let head = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
-        let public = [head, pair.public_key().as_ref()].concat();
-        TokenKey {
-            // The API server names its keys by the digest of their public halves.
-            id: BASE64_URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, &public)),
-            private_pem: pem("PRIVATE KEY", pkcs8.as_ref()),
-            public_pem: pem("PUBLIC KEY", &public),
-            pair,
-        }
-    }
-
-    /// A JWT with those claims.
-    fn sign(&self, claims: &Value) -> String {
-        let header = json!({"alg": "ES256", "kid": self.id});
-        let [header, claims] = [&header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
-        let signed = format!("{header}.{claims}");
-        let signature =
-            self.pair.sign(&SystemRandom::new(), signed.as_bytes()).expect("the kernel gives random bytes");
-        format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
-    }
-}
-
-/// What a token says, unverified.
-fn claims_of(token: &str) -> Value {
-    let claims = token.split('.').nth(1).expect("a token has three parts");
-    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).expect("a token's parts are base64url");
-    serde_json::from_slice(&claims).expect("a token's claims are JSON")
-}
-
-// === small words ===
-
-/// A Kubernetes object written as JSON.
-fn object<K: DeserializeOwned>(value: Value) -> K {
-    serde_json::from_value(value).expect("the test's own object has the shape of its kind")
-}
-
-async fn create_if_absent<K>(api: &Api<K>, value: Value)
-where
-    K: kube::Resource + Clone + DeserializeOwned + serde::Serialize + Debug,
-{
-    match api.create(&PostParams::default(), &object(value.clone())).await {
-        Ok(_) => (),
-        Err(kube::Error::Api(status)) if status.code == 409 => (),
-        Err(error) => panic!("{} could not be made: {error}", value["metadata"]["name"]),
-    }
-}
-
 /// Tries until it works; after `limit`, or if `part` ends, fails with what it last heard and the part's last lines.
 pub(super) async fn eventually<T, F>(
     what: &str,
@@ -538,31 +332,4 @@ where
         assert!(Instant::now() < until, "waited {} s for {what}: {refusal}\n{}", limit.as_secs(), tail());
         sleep(TICK).await;
     }
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = BASE64_STANDARD.encode(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
-    for (position, letter) in text.chars().enumerate() {
-        if position > 0 && position % 64 == 0 {
-            pem.push('\n');
-        }
-        pem.push(letter);
-    }
-    pem + &format!("\n-----END {label}-----\n")
-}
-
-/// The last certificate of the API server's file: its leaf comes first, the authority that signed it second.
-fn ca_of(pem: &str) -> Result<String, String> {
-    let complete = pem.matches("-----END CERTIFICATE-----").count() >= 2;
-    let start = pem.rfind("-----BEGIN CERTIFICATE-----").filter(|_| complete);
-    start
-        .and_then(|start| pem.get(start..))
-        .map(str::to_owned)
-        .ok_or_else(|| "two certificates are not there yet".to_owned())
-}
-
-fn der_of(pem: &str) -> Vec<u8> {
-    let text: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    BASE64_STANDARD.decode(text).expect("a PEM block holds base64")
 }

@@ -16,10 +16,18 @@
     reason = "this is a test's own code: it waits by the real clock, reads the tester's environment, and fails by panicking"
 )]
 
+/// How an API server is reached.
+mod access;
 pub mod apiserver;
+pub mod cluster;
 pub mod envoy;
+pub mod http;
+/// A story's own namespace and what lives in it.
+mod namespace;
 pub mod part;
 pub mod ports;
+/// The key that signs a cluster's tokens.
+mod token_key;
 pub mod tools;
 
 use std::fmt::Display;
@@ -51,6 +59,20 @@ pub fn scratch(name: &str) -> Scratch {
     Scratch { path }
 }
 
+impl Scratch {
+    /// Leaves the directory for people to look at, also after this process has ended.
+    pub fn keep(self) -> PathBuf {
+        self.mark();
+        std::mem::ManuallyDrop::new(self).path.clone()
+    }
+
+    /// Without the mark the sweep at this process's end would take it.
+    fn mark(&self) {
+        let _ = std::fs::write(self.path.join(".kept"), "a test failed here\n");
+        eprintln!("kept for you to look at: {}", self.path.display());
+    }
+}
+
 impl Deref for Scratch {
     type Target = Path;
 
@@ -68,9 +90,7 @@ impl AsRef<Path> for Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Without the mark the sweep at this process's end would take it.
-            let _ = std::fs::write(self.path.join(".kept"), "a test failed here\n");
-            eprintln!("kept for you to look at: {}", self.path.display());
+            self.mark();
         } else {
             let _ = std::fs::remove_dir_all(&self.path);
         }

@@ -67,13 +67,9 @@ impl Part {
     /// Sends a signal by its short name: `TERM`, `STOP`, `CONT`, `HUP`. One that has ended already is left in peace.
     pub fn signal(&self, signal: &str) {
         if self.running() {
-            // The shell's own `kill`, because a small image may lack the program.
-            let sent = Command::new("sh")
-                .args(["-c", "kill -s \"$0\" \"$1\"", signal, &self.pid.to_string()])
-                .status();
             assert!(
                 // One that ends at this moment is gone a little before its guard is.
-                sent.is_ok_and(|status| status.success()) || self.wait(Duration::from_secs(1)).is_some(),
+                send(signal, self.pid) || self.wait(Duration::from_secs(1)).is_some(),
                 "{} could not be sent {signal}",
                 self.name
             );
@@ -147,6 +143,13 @@ impl Drop for Part {
             );
         }
     }
+}
+
+/// Sends a process a signal by its short name; says whether it was there to get it.
+pub fn send(signal: &str, pid: u32) -> bool {
+    // The shell's own `kill`, because a small image may lack the program.
+    let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &pid.to_string()]).status();
+    sent.is_ok_and(|status| status.success())
 }
 
 /// The supervisor's command line, ready for its arguments.

@@ -1,0 +1,151 @@
+//! What the CA does for the cluster it runs in: shares its root, runs for leader, and, as the leader, publishes trust.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use kube::Client;
+use prometheus_client::registry::Registry;
+use ring::rand::SecureRandom;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::authority::KubernetesStore;
+use crate::clock::Clock;
+use crate::config::AttestBy;
+use crate::config::Authority;
+use crate::config::CaConfig;
+use crate::config::ClusterConfig;
+use crate::distribution::Distribution;
+use crate::distribution::DistributionMetrics;
+use crate::distribution::Publisher;
+use crate::distribution::ROOT_ANNOTATION;
+use crate::distribution::Survey;
+use crate::identity::TrustDomain;
+use crate::k8s;
+use crate::k8s::Candidacy;
+use crate::k8s::Leadership;
+use crate::pod_certificates::Board;
+use crate::pod_certificates::PodCertificateMetrics;
+use crate::pod_certificates::PodCertificates;
+use crate::roles::ca::error::CaError;
+use crate::signer::Issuer;
+use crate::x509::certificate::hex;
+
+/// The cluster, as this process reaches it.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    pub(super) client: Client,
+    namespace: String,
+    config: ClusterConfig,
+    trust_domain: TrustDomain,
+}
+
+/// What runs for the cluster, as others see it.
+#[derive(Clone, Debug)]
+pub(super) struct Controllers {
+    pub(super) leadership: Leadership,
+    pub(super) distribution: Distribution,
+    pub(super) pod_certificates: Board,
+}
+
+impl Cluster {
+    /// Reaches the API server, if anything of the configuration needs it.
+    pub(super) async fn reach(config: &CaConfig) -> Result<Option<Self>, CaError> {
+        let kubeconfig = match &config.attest_by {
+            AttestBy::TokenReview { kubeconfig } => kubeconfig.as_deref(),
+            AttestBy::Jwks { .. } => None,
+        };
+        let is_shared = matches!(config.authority, Authority::Shared { .. });
+        if !is_shared && config.cluster.election.is_none() {
+            return Ok(None);
+        }
+        let client = k8s::connect(kubeconfig).await?;
+        let namespace = match &config.cluster.namespace {
+            Some(namespace) => namespace.clone(),
+            None => client.default_namespace().to_owned(),
+        };
+        let trust_domain = config.trust_domain.clone();
+        Ok(Some(Self { client, namespace, config: config.cluster.clone(), trust_domain }))
+    }
+
+    /// Whether this CA publishes its roots to the cluster: then what is published there is evidence.
+    pub(super) fn publishes(&self) -> bool {
+        self.config.election.is_some()
+    }
+
+    pub(super) fn store(&self, secret: &str) -> KubernetesStore {
+        KubernetesStore::new(self.client.clone(), &self.namespace, secret)
+    }
+
+    pub(super) fn survey(&self) -> Survey {
+        let lease = self.config.election.as_ref().map(|election| election.lease.clone());
+        Survey {
+            client: self.client.clone(),
+            names: self.config.names.clone(),
+            lease: lease.map(|lease| (self.namespace.clone(), lease)),
+        }
+    }
+
+    /// Runs for leader, and has `background` do the leader's work whenever this process leads. The future gives the office
+    /// back when `stop` is cancelled.
+    pub(super) fn control(
+        &self,
+        issuer: &watch::Receiver<Arc<Issuer>>,
+        clock: &Clock,
+        registry: &mut Registry,
+        background: &mut JoinSet<()>,
+        stop: CancellationToken,
+    ) -> Option<(Controllers, impl Future<Output = ()> + Send + use<>)> {
+        let election = self.config.election.as_ref()?;
+        let annotations = {
+            let issuer = issuer.clone();
+            move || {
+                let root = issuer.borrow().certificate().fingerprint();
+                [(ROOT_ANNOTATION.to_owned(), root)].into()
+            }
+        };
+        let (leadership, campaign) = Candidacy {
+            client: self.client.clone(),
+            namespace: self.namespace.clone(),
+            lease: election.lease.clone(),
+            name: name(&election.replica),
+            timing: election.timing,
+            annotations: Arc::new(annotations),
+            clock: clock.clone(),
+        }
+        .run(stop);
+        let (status, distribution) = watch::channel(None);
+        let publisher = Publisher {
+            client: self.client.clone(),
+            names: self.config.names.clone(),
+            issuer: issuer.clone(),
+            leadership: leadership.clone(),
+            status,
+            metrics: DistributionMetrics::new(registry, distribution.clone()),
+        };
+        let pod_certificates = Board::default();
+        let signer = PodCertificates {
+            client: self.client.clone(),
+            signer_name: self.config.names.signer.clone(),
+            trust_domain: self.trust_domain.clone(),
+            profile: election.pods,
+            issuer: issuer.clone(),
+            leadership: leadership.clone(),
+            clock: clock.clone(),
+            metrics: PodCertificateMetrics::new(registry),
+            board: pod_certificates.clone(),
+        };
+        background.spawn(leadership.clone().while_leading(move || publisher.clone().run()));
+        background.spawn(leadership.clone().while_leading(move || signer.clone().run()));
+        Some((Controllers { leadership, distribution, pod_certificates }, campaign))
+    }
+}
+
+/// A name that no other process has: a pod's container that is started again is another candidate under the same pod's name.
+fn name(replica: &str) -> String {
+    let mut chance = [0; 4];
+    // Without randomness nothing is signed either, and two of the same name would only hinder each other.
+    let _ = ring::rand::SystemRandom::new().fill(&mut chance);
+    format!("{replica}_{}", hex(&chance))
+}

@@ -1,0 +1,204 @@
+//! `burgrave ca`: the certificate service, its own certificate, its admin pages, and what it does for its cluster.
+
+mod attestation;
+mod cluster;
+mod complaints;
+mod error;
+mod root;
+mod serving;
+mod standing;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::admin;
+use crate::admin::Admin;
+use crate::attest::Attestor;
+use crate::clock::Clock;
+use crate::config::CaConfig;
+use crate::issuance::CertificateService;
+use crate::issuance::GrantPolicy;
+use crate::issuance::IssuanceMetrics;
+use crate::issuance::Pipeline;
+use crate::roles::ca::cluster::Cluster;
+use crate::roles::ca::complaints::Complaints;
+pub use crate::roles::ca::error::CaError;
+use crate::roles::ca::root::Kept;
+use crate::roles::ca::serving::Serving;
+use crate::roles::ca::standing::Standing;
+use crate::signer::Issuer;
+use crate::telemetry::Expiries;
+use crate::tls;
+use crate::tls::HotCertificate;
+
+/// How long one request may take, from its first byte to its answer.
+const REQUEST: Duration = Duration::from_secs(20);
+/// How long a connection may live before its client is asked to open another; strangers cannot hold them for ever.
+const CONNECTION: Duration = Duration::from_secs(600);
+
+/// A CA that listens, and serves once [`Ca::serve`] is called.
+pub struct Ca {
+    config: CaConfig,
+    clock: Clock,
+    issuer: watch::Sender<Arc<Issuer>>,
+    kept: Kept,
+    cluster: Option<Cluster>,
+    attestor: Arc<dyn Attestor>,
+    complaints: Complaints,
+    api: TcpListener,
+    pages: TcpListener,
+    background: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ca").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Ca {
+    /// Loads or makes the root, asks the API server whether we may review tokens, and binds both addresses.
+    ///
+    /// # Errors
+    /// If any of it fails. An API server that does not say what we may do is not an error: the CA starts and is not ready.
+    pub async fn start(config: CaConfig, clock: Clock) -> Result<Self, CaError> {
+        let cluster = Cluster::reach(&config).await?;
+        let (issuer, kept) = root::load(&config, cluster.as_ref(), &clock).await?;
+        if let Some(path) = &config.bundle_file {
+            root::write_bundle(path, &issuer.bundle().to_pem())?;
+        }
+        let complaints = Complaints::default();
+        let mut background = JoinSet::new();
+        let api = admin::bind(config.listen, "--listen").await?;
+        let pages = admin::bind(config.admin_listen, "--admin-listen").await?;
+        let client = cluster.as_ref().map(|cluster| &cluster.client);
+        let attestor = attestation::attestor(&config, client, &clock, &complaints, &mut background).await?;
+        let issuer = watch::Sender::new(Arc::new(issuer));
+        Ok(Self { config, clock, issuer, kept, cluster, attestor, complaints, api, pages, background })
+    }
+
+    /// The address of the certificate service.
+    ///
+    /// # Errors
+    /// If the operating system does not tell.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.api.local_addr()
+    }
+
+    /// Serves until `stop` is cancelled; then finishes what is under way, within the configured time.
+    ///
+    /// # Errors
+    /// If a server fails.
+    pub async fn serve(mut self, stop: CancellationToken) -> Result<(), CaError> {
+        let mut registry = Registry::default();
+        let metrics = IssuanceMetrics::new(&mut registry);
+        let issuer = self.issuer.subscribe();
+        let certificate = HotCertificate::default();
+        let serving = Serving {
+            certificate: certificate.clone(),
+            names: self.config.serving_names.clone(),
+            backdate: self.config.profile.backdate(),
+            issuer: issuer.clone(),
+            clock: self.clock.clone(),
+        };
+        let first_end = watch::Sender::new(serving.renew()?);
+        let serving_end = first_end.subscribe();
+        self.background.spawn(serving.keep_fresh(first_end));
+        if let Some(path) = self.config.bundle_file.clone() {
+            self.background.spawn(root::keep_bundle_file(path, issuer.clone()));
+        }
+        let pipeline = Arc::new(Pipeline::new(
+            self.attestor.clone(),
+            GrantPolicy::new(self.config.trust_domain.clone(), self.config.profile),
+            issuer.clone(),
+            self.clock.clone(),
+            metrics,
+        ));
+        let (controllers, campaign) = match self.cluster.as_ref().and_then(|cluster| {
+            cluster.control(&issuer, &self.clock, &mut registry, &mut self.background, stop.clone())
+        }) {
+            Some((controllers, campaign)) => (Some(controllers), Some(campaign)),
+            None => (None, None),
+        };
+        let standing = Standing {
+            issuer,
+            serving_end,
+            complaints: self.complaints.clone(),
+            controllers,
+            clock: self.clock.clone(),
+        };
+        self.background.spawn(root::follow(
+            self.kept,
+            self.config.clone(),
+            self.clock.clone(),
+            self.issuer.clone(),
+            self.complaints,
+        ));
+        tracing::info!(
+            address = %self.api.local_addr()?,
+            admin_address = %self.pages.local_addr()?,
+            trust_domain = %self.config.trust_domain,
+            "the CA serves"
+        );
+        let pages = pages(registry, &standing, self.clock.clone()).serve(self.pages, stop.clone());
+        let connections = tls::incoming(self.api, certificate.server_config()?);
+        let api = Server::builder()
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .max_concurrent_streams(Some(128))
+            .timeout(REQUEST)
+            .max_connection_age(CONNECTION)
+            .max_connection_age_grace(REQUEST)
+            .add_service(CertificateService::server(pipeline))
+            .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
+        let drained = async {
+            stop.cancelled().await;
+            tokio::time::sleep(self.config.drain).await;
+        };
+        // Each ends by itself only if something is wrong.
+        let asked_to = |()| if stop.is_cancelled() { Ok(()) } else { Err(CaError::Ended) };
+        let served = async {
+            tokio::try_join!(
+                async { api.await.map_err(CaError::from).and_then(asked_to) },
+                async { pages.await.map_err(CaError::from).and_then(asked_to) },
+                async {
+                    match campaign {
+                        Some(campaign) => asked_to(campaign.await),
+                        None => Ok(()),
+                    }
+                },
+            )
+        };
+        let background = async {
+            // Who works for the leader ends with the campaign; everybody else works for as long as we serve, and without
+            // them we would fail in a day and not know.
+            while self.background.join_next().await.is_some() && stop.is_cancelled() {}
+            if stop.is_cancelled() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            served = served => served.map(|_| ()),
+            () = background => Err(CaError::Ended),
+            () = drained => {
+                tracing::warn!("connections were still open when the time for draining ended");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn pages(mut registry: Registry, standing: &Standing, clock: Clock) -> Admin {
+    let (held, ready, state) = (standing.clone(), standing.clone(), standing.clone());
+    registry.register_collector(Box::new(Expiries::new(move || held.held(), clock)));
+    registry.register_collector(Box::new(standing.clone()));
+    Admin::new(registry, Arc::new(move || ready.ready()), Arc::new(move || state.state()))
+}

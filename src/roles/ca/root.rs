@@ -1,0 +1,156 @@
+//! Loads the authority at start, from wherever it is kept, and follows it where it can change.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::authority;
+use crate::authority::AuthorityError;
+use crate::authority::EmbeddedStore;
+use crate::authority::KubernetesStore;
+use crate::authority::NoWitness;
+use crate::authority::Store;
+use crate::authority::StoreError;
+use crate::authority::Witness;
+use crate::clock::Clock;
+use crate::clock::Stopwatch;
+use crate::config::Authority;
+use crate::config::CaConfig;
+use crate::k8s::Trouble;
+use crate::roles::ca::cluster::Cluster;
+use crate::roles::ca::complaints::Complaints;
+use crate::roles::ca::complaints::Part;
+use crate::roles::ca::error::CaError;
+use crate::signer::Issuer;
+
+/// For how long a start waits for an API server that is away, before it fails and leaves the waiting to whoever restarts it.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause between two attempts.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What is kept open, or followed, while the CA runs.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// Files that were read once.
+    Files,
+    /// The store's lock is held for as long as this is.
+    Embedded { _lock: EmbeddedStore },
+    /// A Secret that may change.
+    Shared(KubernetesStore),
+}
+
+/// The issuer to begin with, and where it is kept.
+pub(super) async fn load(
+    config: &CaConfig,
+    cluster: Option<&Cluster>,
+    clock: &Clock,
+) -> Result<(Issuer, Kept), CaError> {
+    let witness: Box<dyn Witness> = match cluster {
+        Some(cluster) if cluster.publishes() => Box::new(cluster.survey()),
+        _ => Box::new(NoWitness),
+    };
+    let (issuer, kept) = match &config.authority {
+        Authority::Plugged { directory } => {
+            let issuer = authority::load_plugged(directory, &config.trust_domain, clock.now())?;
+            let place = format!("directory `{}`", directory.display());
+            patiently(async || authority::confirm(&place, witness.as_ref(), &issuer).await).await?;
+            (issuer, Kept::Files)
+        }
+        Authority::SelfSigned { state_dir, lifetime } => {
+            let store = EmbeddedStore::new(state_dir);
+            let issuer = take(&store, witness.as_ref(), config, *lifetime, clock).await?;
+            (issuer, Kept::Embedded { _lock: store })
+        }
+        Authority::Shared { secret, lifetime } => {
+            // It cannot be without a cluster; `config` sees to that, and no root is better than a wrong one.
+            let cluster = cluster.ok_or(CaError::Ended)?;
+            let store = cluster.store(secret);
+            let issuer = take(&store, witness.as_ref(), config, *lifetime, clock).await?;
+            (issuer, Kept::Shared(store))
+        }
+    };
+    tracing::info!(
+        root = %issuer.bundle().roots().iter().map(|root| root.fingerprint()).collect::<Vec<_>>().join(" "),
+        signs = issuer.certificate().facts().subject_text,
+        expires_at = %issuer.not_after(),
+        "the authority is loaded"
+    );
+    Ok((issuer, kept))
+}
+
+async fn take(
+    store: &dyn Store,
+    witness: &dyn Witness,
+    config: &CaConfig,
+    lifetime: Duration,
+    clock: &Clock,
+) -> Result<Issuer, AuthorityError> {
+    let attempt = async || authority::take(store, witness, &config.trust_domain, lifetime, clock.now()).await;
+    let (issuer, origin) = patiently(attempt).await?;
+    tracing::info!(?origin, place = store.place(), "the root is self-signed");
+    Ok(issuer)
+}
+
+/// Tries again while the API server is only away.
+async fn patiently<T, F: Future<Output = Result<T, AuthorityError>>>(
+    attempt: impl Fn() -> F,
+) -> Result<T, AuthorityError> {
+    let began = Stopwatch::start();
+    loop {
+        match attempt().await {
+            Err(error) if is_passing(&error) && began.elapsed() < PATIENCE => {
+                tracing::warn!(%error, "the authority cannot be loaded yet");
+                tokio::time::sleep(AGAIN).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn is_passing(error: &AuthorityError) -> bool {
+    let passing = |trouble: &Trouble| !(trouble.is_forbidden() || trouble.is_absent() || trouble.is_final());
+    match error {
+        AuthorityError::Store(StoreError::Api { source, .. }) | AuthorityError::Unknown { source, .. } => {
+            passing(source)
+        }
+        _ => false,
+    }
+}
+
+/// Follows what is kept, for as long as the CA runs.
+pub(super) async fn follow(
+    kept: Kept,
+    config: CaConfig,
+    clock: Clock,
+    issuer: watch::Sender<Arc<Issuer>>,
+    complaints: Complaints,
+) {
+    match &kept {
+        Kept::Files | Kept::Embedded { .. } => std::future::pending().await,
+        Kept::Shared(store) => {
+            let wrong = |wrong| complaints.set(Part::Authority, wrong);
+            authority::follow(store.clone(), config.trust_domain, clock, issuer, wrong).await;
+        }
+    }
+}
+
+/// Writes the trusted roots to `path` at each change.
+pub(super) async fn keep_bundle_file(path: std::path::PathBuf, mut issuer: watch::Receiver<Arc<Issuer>>) {
+    while issuer.changed().await.is_ok() {
+        let bundle = issuer.borrow_and_update().bundle().to_pem();
+        if let Err(error) = write_bundle(&path, &bundle) {
+            tracing::error!(%error, "the bundle file is out of date");
+        }
+    }
+}
+
+/// Writes beside the file and moves it into place, so that no reader finds half of it.
+pub(super) fn write_bundle(path: &Path, pem: &str) -> Result<(), CaError> {
+    let aside = path.with_extension(format!("{}.new", std::process::id()));
+    std::fs::write(&aside, pem)
+        .and_then(|()| std::fs::rename(&aside, path))
+        .map_err(|source| CaError::BundleFile { path: path.to_owned(), source })
+}
