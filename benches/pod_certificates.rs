@@ -59,10 +59,10 @@ use time::format_description::well_known::Rfc3339;
 use tokio::task::JoinSet;
 
 const REQUESTS: usize = 1000;
-const PODS: usize = 100;
+const PODS: usize = 20;
 /// As many as the signer has.
 const AT_ONCE: usize = 16;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 #[tokio::main]
 async fn main() {
