@@ -213,3 +213,7 @@ async fn sign(prepared: Prepared) -> Result<Vec<String>, SignError> {
         .await
         .unwrap_or_else(|gone| Err(SignError(gone.to_string())))
 }
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

@@ -20,6 +20,7 @@ use crate::pod_certificates::request::PodRequest;
 use crate::pod_certificates::request::Reading;
 use crate::pod_certificates::state::Standing;
 use crate::pod_certificates::troubles::Troubles;
+use crate::pod_certificates::troubles::Watch;
 
 /// Namespace and name of a pod.
 type PodName = (String, String);
@@ -42,7 +43,7 @@ pub(super) struct Desk {
 pub(super) struct Job {
     /// The request.
     pub(super) request: Arc<PodRequest>,
-    /// Its pod; `None` if no pod of that name is known.
+    /// Its pod; `None` if no pod of that name is known, or what is known is old.
     pub(super) pod: Option<LivePod>,
 }
 
@@ -158,10 +159,17 @@ impl Desk {
         loop {
             let uid = self.queue.next(now, limit)?;
             if let Some(request) = self.requests.get(&uid).cloned() {
-                return Some(Job { pod: self.pods.get(&pod_of(&request)).cloned(), request });
+                return Some(Job { pod: self.current_pod(&request).cloned(), request });
             }
             self.queue.tried(&uid, None, now, 0.0);
         }
+    }
+
+    /// The pod, unless what is known of pods is old: a pod that is long gone gets no certificate because our watch hangs. Then
+    /// each is read freshly.
+    fn current_pod(&self, request: &PodRequest) -> Option<&LivePod> {
+        let is_old = self.pods.is_listing() || self.troubles.is_failing(Watch::Pods);
+        if is_old { None } else { self.pods.get(&pod_of(request)) }
     }
 
     /// When [`Desk::next`] may have something that it has not now.

@@ -59,6 +59,25 @@ fn nothing_is_worked_on_before_the_first_list_of_pods_is_complete() {
 }
 
 #[test]
+fn what_is_known_of_pods_counts_only_while_their_watch_gets_on() {
+    let mut desk = desk();
+    desk.pod_there(pod("web-0"));
+    let seen = |desk: &mut Desk, uid: &str| {
+        desk.request_there(object(uid, "1", "web-0"));
+        desk.next(NONE, 9).map(|job| job.pod.is_some())
+    };
+    assert_eq!(seen(&mut desk, "r1"), Some(true));
+    desk.troubles.watch_failed(Watch::Pods, "it hangs".to_owned());
+    assert_eq!(seen(&mut desk, "r2"), Some(false));
+    desk.troubles.watch_gets_on(Watch::Pods);
+    desk.pods_begin();
+    assert_eq!(seen(&mut desk, "r3"), Some(false));
+    desk.pod_there(pod("web-0"));
+    desk.pods_complete();
+    assert_eq!(seen(&mut desk, "r4"), Some(true));
+}
+
+#[test]
 fn an_answered_request_is_forgotten_by_whoever_answered_it() {
     let mut desk = desk();
     desk.request_there(object("r1", "1", "web-0"));

@@ -38,6 +38,11 @@ impl<K: Clone + Eq + Hash, V> Mirror<K, V> {
         self.is_complete
     }
 
+    /// Whether a list is under way: what is known may be as old as the last one.
+    pub(super) fn is_listing(&self) -> bool {
+        self.listed.is_some()
+    }
+
     /// The object is there.
     pub(super) fn put(&mut self, key: K, object: V) {
         if let Some(listed) = &mut self.listed {
@@ -89,6 +94,7 @@ mod tests {
         mirror.begin();
         mirror.put("b", 2);
         mirror.put("c", 2);
+        assert!(mirror.is_listing());
         assert_eq!(mirror.get("a"), Some(&1));
         assert_eq!(mirror.complete(), [1]);
         assert_eq!((mirror.get("a"), mirror.get("b"), mirror.len()), (None, Some(&2), 2));

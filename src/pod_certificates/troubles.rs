@@ -53,6 +53,11 @@ impl Troubles {
         self.watches.remove(&watch).is_some()
     }
 
+    /// Whether a watch does not get on now.
+    pub(super) fn is_failing(&self, watch: Watch) -> bool {
+        self.watches.contains_key(&watch)
+    }
+
     /// A try at the request `uid` came to nothing; returns whether no other request has that reason yet.
     pub(super) fn request_waits(&mut self, uid: &str, hindrance: &Hindrance) -> bool {
         let reason = hindrance.reason();

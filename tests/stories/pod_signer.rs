@@ -61,7 +61,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Signer {
     pub(crate) name: String,
     pub(crate) issuer: watch::Sender<Arc<Issuer>>,
-    parts: PodCertificates,
+    pub(crate) parts: PodCertificates,
     registry: Registry,
     running: JoinSet<()>,
     _dir: Scratch,
@@ -152,6 +152,13 @@ impl Signer {
     }
 
     pub(crate) async fn start_as(api: &ApiServer, namespace: &Namespace, setup: Setup) -> Signer {
+        let mut signer = Signer::elected(api, namespace, setup).await;
+        signer.run();
+        signer
+    }
+
+    /// One that leads and does nothing yet.
+    pub(crate) async fn elected(api: &ApiServer, namespace: &Namespace, setup: Setup) -> Signer {
         let name = signer_name(namespace);
         let dir = scratch("signer");
         let token = account(api, namespace, &setup.rules).await;
@@ -168,18 +175,16 @@ impl Signer {
             trust_domain: TRUST_DOMAIN.parse().expect("it is a trust domain"),
             profile: PodProfile::new(setup.profile).expect("it is long enough for pods"),
             issuer: issuer.subscribe(),
-            leadership: elected(api, namespace, &mut running),
+            leadership: elected(api, namespace, &mut running).await,
             clock: Clock::system(),
             metrics: PodCertificateMetrics::new(&mut registry),
             board: Board::default(),
         };
-        let mut signer = Signer { name, issuer, parts, registry, running, _dir: dir };
-        signer.run();
-        signer
+        Signer { name, issuer, parts, registry, running, _dir: dir }
     }
 
-    /// Another leader's life begins.
-    fn run(&mut self) {
+    /// A leader's work begins.
+    pub(crate) fn run(&mut self) {
         let parts = self.parts.clone();
         let leadership = parts.leadership.clone();
         self.running.spawn(leadership.while_leading(move || parts.clone().run()));
@@ -204,7 +209,7 @@ impl Signer {
 }
 
 /// A candidacy without rivals: a lease of its own, as one that was dropped is given back by nobody. It ends with `running`.
-fn elected(api: &ApiServer, namespace: &Namespace, running: &mut JoinSet<()>) -> Leadership {
+async fn elected(api: &ApiServer, namespace: &Namespace, running: &mut JoinSet<()>) -> Leadership {
     let candidacy = Candidacy {
         client: api.admin(),
         namespace: namespace.name.clone(),
@@ -216,6 +221,11 @@ fn elected(api: &ApiServer, namespace: &Namespace, running: &mut JoinSet<()>) ->
     };
     let (leadership, campaign) = candidacy.run(CancellationToken::new());
     running.spawn(campaign);
+    until("the signer to lead", PATIENCE, async || match leadership.holds() {
+        true => Ok(()),
+        false => Err(format!("{:?}", leadership.trouble())),
+    })
+    .await;
     leadership
 }
 
