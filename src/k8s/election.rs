@@ -2,8 +2,8 @@
 //!
 //! Candidates agree through one record, written by compare-and-swap. No candidate compares its own clock with a time in the
 //! record, as clocks differ: it measures, by its own stopwatch, how long it has seen the record unchanged. The holder stops
-//! acting before the others may take over, by the same kind of measure, so clocks may differ by any amount and stopwatches by
-//! a third.
+//! acting before the others may take over, by the same kind of measure, so clocks may differ by any amount, and
+//! stopwatches by less than a third.
 
 use std::time::Duration;
 

@@ -155,7 +155,8 @@ mod tests {
             .map(|(field, reason)| serde_json::json!({"field": field, "reason": reason, "message": "m"}))
             .into_iter()
             .collect();
-        let status = serde_json::json!({"code": code, "message": "its words", "details": {"causes": causes}});
+        let message = if code == 403 { "user `u` cannot update resource `r`" } else { "its words" };
+        let status = serde_json::json!({"code": code, "message": message, "details": {"causes": causes}});
         let status: kube::core::Status = serde_json::from_value(status).unwrap();
         Trouble::Answer(Box::new(kube::Error::Api(Box::new(status))))
     }

@@ -69,6 +69,11 @@ impl Home {
         Plan::with_account(&self.api, &self.token, &options)
     }
 
+    /// The same account with all options given.
+    pub(crate) fn bare_plan(&self, options: &[&str]) -> Plan {
+        Plan::with_account(&self.api, &self.token, options)
+    }
+
     /// A replica that serves.
     pub(crate) async fn replica(&self, options: &[&str]) -> Ca {
         Ca::of(self.plan(options)).await

@@ -17,11 +17,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use burgrave::authority;
+use burgrave::authority::Kept;
 use burgrave::authority::KubernetesStore;
 use burgrave::authority::Origin;
+use burgrave::authority::Record;
+use burgrave::authority::Store;
+use burgrave::authority::Swap;
 use burgrave::distribution::Names;
 use burgrave::distribution::Survey;
 use burgrave::x509::PrivateKey;
+use burgrave::x509::TrustBundle;
 use burgrave::x509::root;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
@@ -141,6 +146,11 @@ async fn a_secret_that_is_gone_or_damaged_is_never_replaced_by_a_new_root() {
     assert_eq!(ca.plan().page("/readyz").await.map(|(status, _)| status), Some(200));
     ca.create(Some(&token), &crate::crafted::csr(), 600).await.expect("it still signs");
 
+    // Another replica that starts beside it makes no root of its own either.
+    let beside = home.plan(&[]);
+    let (code, said) = beside.run_to_its_end();
+    assert!(code == 1 && said.contains("workloads already trust root"), "{said}");
+
     // A start finds that its root is trusted, and that it is not there.
     ca.kill9();
     let (code, said) = ca.plan().run_to_its_end();
@@ -149,6 +159,7 @@ async fn a_secret_that_is_gone_or_damaged_is_never_replaced_by_a_new_root() {
         "Secret `burgrave-system/burgrave-authority` is gone",
         "workloads already trust root",
         "restore it from a copy",
+        "`kubectl delete lease -n burgrave-system burgrave-ca`",
         TRUST_BUNDLE,
     ] {
         assert!(said.contains(part), "`{part}` is not in: {said}");
@@ -245,11 +256,100 @@ async fn a_living_leader_and_another_ca_s_bundle_are_evidence_too() {
     let good = secrets.get(SECRET).await.expect("it was made");
     secrets.replace(SECRET, &PostParams::default(), &swapped).await.expect("an admin may");
     let (_, said) = second.plan().run_to_its_end();
-    assert!(said.contains("which no workload trusts"), "{said}");
+    assert!(said.contains("which workloads do not trust"), "{said}");
     let mut back = good;
     back.metadata.resource_version = None;
     secrets.replace(SECRET, &PostParams::default(), &back).await.expect("an admin may");
     second.restart().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_change_the_shared_authority_at_once_lose_and_tear_nothing() {
+    let api = ApiServer::shared().await;
+    let namespace = api.namespace("swaps").await;
+    let store = |client: kube::Client| KubernetesStore::new(client, &namespace.name, "authority");
+    let domain = "cluster.local".parse().expect("it is a trust domain");
+    let first = Record::new_root(&domain, YEAR, OffsetDateTime::now_utc()).expect("it can be made");
+    let kept = store(api.admin());
+    assert!(matches!(kept.swap(None, &first).await, Ok(Swap::Done(_))));
+    assert!(matches!(kept.swap(None, &first).await, Ok(Swap::Overtaken)), "there is one already");
+    let mut writers = JoinSet::new();
+    for _ in 0..8 {
+        let store = store(api.admin());
+        writers.spawn(async move {
+            let mut overtaken = 0;
+            for _ in 0..5 {
+                let root = TrustBundle::from_pem(stranger().1.as_bytes()).expect("it is a root");
+                loop {
+                    let Kept { mut record, revision } =
+                        store.load().await.expect("it can be read").expect("it is there");
+                    let roots = record.bundle.roots().iter().chain(root.roots()).cloned().collect();
+                    record.bundle = TrustBundle::new(roots).expect("they are roots");
+                    match store.swap(Some(&revision), &record).await.expect("it can be written") {
+                        Swap::Done(_) => break,
+                        Swap::Overtaken => overtaken += 1,
+                    }
+                }
+            }
+            overtaken
+        });
+    }
+    let overtaken: u32 = writers.join_all().await.into_iter().sum();
+    let last = kept.load().await.expect("it can be read").expect("it is there");
+    assert_eq!(last.record.bundle.roots().len(), 41, "every write is there");
+    assert_eq!(last.record.certificate, first.certificate);
+    assert!(overtaken > 0, "nobody met anybody: that was no race");
+    last.record.issuer(&domain, OffsetDateTime::now_utc()).expect("and it is whole");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shared_key_is_in_no_log_however_much_is_logged() {
+    let home = Home::start().await;
+    let mut ca = home.replica(&["--log-level=trace"]).await;
+    home.until_roots_in("default", ca.root_pem()).await;
+    let secrets = home.of::<Secret>(NAMESPACE);
+    ca.kill9();
+    ca.restart().await;
+    // The watch shows it once more when it changes.
+    let mut secret = secrets.get(SECRET).await.expect("the CA made it");
+    let key = String::from_utf8(secret.data.clone().unwrap_or_default()["ca-key.pem"].0.clone());
+    let key = key.expect("PEM is text");
+    secret.metadata.labels.get_or_insert_default().insert("edited".to_owned(), "yes".to_owned());
+    secrets.replace(SECRET, &PostParams::default(), &secret).await.expect("an admin may");
+    home.namespaces(["after-the-edit".to_owned()]).await;
+    home.until_roots_in("after-the-edit", ca.root_pem()).await;
+    let log = ca.plan().log();
+    assert!(log.contains("\"TRACE\""), "it was to say all it can");
+    for line in key.lines().filter(|line| !line.starts_with("-----")) {
+        assert!(!log.contains(line), "the key is in the log");
+        // As the API server's JSON has it, and as bytes are printed.
+        let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, line);
+        let middle = &encoded[4..encoded.len() - 4];
+        assert!(!log.contains(middle), "the key is in the log, encoded");
+        let printed = format!("{:?}", line.as_bytes());
+        assert!(!log.contains(printed.trim_matches(['[', ']'])), "the key is in the log, as numbers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_with_plugged_in_files_start_side_by_side_and_publish() {
+    let home = Home::start().await;
+    let files = crate::crafted::hierarchy(&[]);
+    let dir = format!("--ca-dir={}", files.path().display());
+    let options = [dir.as_str(), "--namespace=burgrave-system", "--lease=burgrave-ca", "--lease-duration=4s"];
+    let plans = [home.bare_plan(&options), home.bare_plan(&options)];
+    let parts: Vec<_> = plans.iter().map(|plan| plan.spawn()).collect();
+    let mut replicas = Vec::new();
+    for (plan, part) in plans.into_iter().zip(parts) {
+        replicas.push(Ca::joined(plan, part).await);
+    }
+    leader(&[&replicas[0], &replicas[1]]).await;
+    home.until_roots_in("default", &files.read("root-cert.pem")).await;
+    // A third one, when there is nothing but the Lease to go by.
+    for namespace in ["default", "kube-system", "kube-public", "kube-node-lease", NAMESPACE] {
+        let _ = home.of::<ConfigMap>(namespace).delete(CONFIG_MAP, &DeleteParams::default()).await;
+    }
+    replicas.push(Ca::of(home.bare_plan(&options)).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -315,6 +415,8 @@ async fn a_leader_frozen_in_the_middle_of_its_work_undoes_nothing_when_it_wakes(
         first.part().signal("STOP");
     };
     tokio::join!(making, freezing);
+    let published = maps(&home).await.len();
+    assert!(published < 150, "it was frozen too late: {published} namespaces were done");
     let both = format!("{old}{}", stranger().1);
     let secrets = home.of::<Secret>(NAMESPACE);
     let mut secret = secrets.get(SECRET).await.expect("the CA made it");
