@@ -117,6 +117,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test's time stands still but for pauses, and only tokio tells it"
+    )]
     async fn a_list_that_fails_is_asked_for_ever_more_slowly_and_begins_only_when_it_comes() {
         let events: Vec<Event<u32>> = (0..6)
             .flat_map(|_| [Ok(watcher::Event::Init), refused()])

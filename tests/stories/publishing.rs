@@ -125,7 +125,7 @@ async fn a_namespace_that_cannot_be_written_to_stays_pending_until_it_can() {
     apply(&home.api.admin(), &role).await;
     let begun = Instant::now();
     until_state(&ca, "no namespace left behind", |state| state["distribution"]["pending"] == 0).await;
-    println!("healed within {} ms of the rule's return", begun.elapsed().as_millis());
+    figure("healed_after_rule_ms", begun.elapsed().as_millis(), "ms");
     home.until_roots_in("refused-11", ca.root_pem()).await;
 }
 

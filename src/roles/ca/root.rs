@@ -41,7 +41,7 @@ pub(super) enum Kept {
     /// The store's lock is held for as long as this is.
     Embedded { _lock: Box<EmbeddedStore> },
     /// A Secret that may change.
-    Shared(KubernetesStore),
+    Shared(Box<KubernetesStore>),
 }
 
 /// The issuer to begin with, and where it is kept.
@@ -71,7 +71,7 @@ pub(super) async fn load(
             let cluster = cluster.ok_or(CaError::Ended)?;
             let store = cluster.store(secret);
             let issuer = take(&store, witness.as_ref(), config, *lifetime, clock).await?;
-            (issuer, Kept::Shared(store))
+            (issuer, Kept::Shared(Box::new(store)))
         }
     };
     tracing::info!(
@@ -134,7 +134,7 @@ impl Kept {
         let Self::Shared(store) = self else { return None };
         let complaints = complaints.clone();
         Some(Follower {
-            store: store.clone(),
+            store: KubernetesStore::clone(store),
             trust_domain: config.trust_domain.clone(),
             clock: clock.clone(),
             issuer: issuer.clone(),
