@@ -3,6 +3,8 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,6 +15,7 @@ use crate::authority::kubernetes::Change;
 use crate::authority::kubernetes::KubernetesStore;
 use crate::authority::record::Record;
 use crate::authority::store::Kept;
+use crate::authority::store::Revision;
 use crate::authority::store::Store;
 use crate::authority::store::StoreError;
 use crate::clock::Clock;
@@ -39,6 +42,25 @@ pub struct Follower {
     pub issuer: watch::Sender<Arc<Issuer>>,
     /// Hears what is wrong.
     pub complain: Complain,
+    /// The newest revision that was taken.
+    pub newest: Newest,
+}
+
+/// The newest revision that was taken. Clones share it.
+///
+/// A look past all caches and a watch that is late may show two revisions in the wrong order. The API server's
+/// resourceVersions are numbers that grow (Kubernetes promises it from 1.35 on); one that is none is always news.
+#[derive(Clone, Debug, Default)]
+pub struct Newest(Arc<AtomicU64>);
+
+impl Newest {
+    /// Whether nothing newer was taken before; from now on this one was.
+    fn take(&self, revision: &Revision) -> bool {
+        match revision.0.parse() {
+            Ok(number) => self.0.fetch_max(number, Ordering::AcqRel) <= number,
+            Err(_) => true,
+        }
+    }
 }
 
 impl fmt::Debug for Follower {
@@ -91,6 +113,9 @@ impl Follower {
     }
 
     fn take(&self, kept: &Kept) {
+        if !self.newest.take(&kept.revision) {
+            return;
+        }
         let held = self.issuer.borrow().clone();
         let Next { issuer, wrong } = next(&held, &kept.record, &self.trust_domain, self.clock.now());
         if let Some(issuer) = issuer {
@@ -158,6 +183,13 @@ mod tests {
 
     fn record() -> Record {
         Record::new_root(&"td".parse().unwrap(), Duration::from_secs(3600), NOW).unwrap()
+    }
+
+    #[test]
+    fn what_a_late_watch_shows_does_not_undo_what_a_look_has_found() {
+        let newest = Newest::default();
+        let taken = |revision: &str| newest.take(&Revision(revision.to_owned()));
+        assert_eq!(["7", "9", "8", "9", "10", "no number"].map(taken), [true, true, false, true, true, true]);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub use evidence::Witness;
 pub use evidence::short;
 pub use follow::Complain;
 pub use follow::Follower;
+pub use follow::Newest;
 pub use kubernetes::Change;
 pub use kubernetes::KubernetesStore;
 pub use plugged::PluggedError;

@@ -6,6 +6,8 @@ use crate::support::figure;
 use crate::support::http;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -34,6 +36,8 @@ const LEASE: Duration = Duration::from_secs(15);
 #[test]
 fn two_workloads_talk_mtls_from_one_command_on_and_nothing_that_happens_to_the_ca_costs_a_request() {
     Cluster::start().inside(async |cluster| {
+        let (code, before) = install_check(&cluster.dir().join("kubeconfig")).await;
+        assert!(code == 3 && before.contains("Deployment"), "{code}: {before}");
         let begun = Instant::now();
         cluster.kubectl(&["apply", "-k", "deploy/"]).await;
         cluster.kubectl(&["apply", "-k", "deploy/example/"]).await;
@@ -51,13 +55,21 @@ fn two_workloads_talk_mtls_from_one_command_on_and_nothing_that_happens_to_the_c
         assert!(!first.is_empty());
         cluster.wait_for_pods(SYSTEM, CA, 2, SOON).await;
         let workloads = Workloads::find(cluster).await;
+        let operator = operator(cluster).await;
+        cluster
+            .eventually("nothing to be missing", SOON, async || match install_check(&operator).await {
+                (0, _) => Ok(()),
+                (code, said) => Err(format!("{code}: {said}")),
+            })
+            .await;
         let load = Load::start(&address);
 
-        // All replicas are replaced by new ones.
-        cluster.kubectl(&["rollout", "restart", "deployment/burgrave-ca", "-n", SYSTEM]).await;
-        cluster
-            .kubectl(&["rollout", "status", "deployment/burgrave-ca", "-n", SYSTEM, "--timeout=120s"])
-            .await;
+        // All replicas are replaced by new ones, by somebody who may do no more than deploy/ lets operators do.
+        for what in [&["rollout", "restart"][..], &["rollout", "status", "--timeout=120s"]] {
+            let arguments = [what, &["deployment/burgrave-ca", "-n", SYSTEM]].concat();
+            let done = cluster.kubectl_as(&operator, &arguments).await;
+            done.unwrap_or_else(|refusal| panic!("an operator may not {what:?}: {refusal}"));
+        }
         workloads.renew(cluster, "the rollout").await;
 
         // Each is deleted in turn.
@@ -104,6 +116,32 @@ fn two_workloads_talk_mtls_from_one_command_on_and_nothing_that_happens_to_the_c
         assert!(failed.is_empty(), "{} of {requests} failed: {failed:?}", failed.len());
         nothing_secret_is_told(cluster).await;
     });
+}
+
+/// A kubeconfig of somebody who is bound to the operators' roles, as their comments say.
+async fn operator(cluster: &Cluster) -> PathBuf {
+    let account = "--serviceaccount=default:operator";
+    for arguments in [
+        &["create", "serviceaccount", "operator", "-n", "default"][..],
+        &["create", "clusterrolebinding", "operators", "--clusterrole=burgrave-operator", account],
+        &["create", "rolebinding", "operators", "--role=burgrave-operator", account, "-n", SYSTEM],
+    ] {
+        cluster.kubectl(arguments).await;
+    }
+    let token = cluster.kubectl(&["create", "token", "operator", "-n", "default"]).await;
+    cluster.kubeconfig_for(token.trim())
+}
+
+/// Exit code and words of `burgrave install check`.
+async fn install_check(kubeconfig: &Path) -> (i32, String) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_burgrave"))
+        .args(["install", "check", "--kubeconfig"])
+        .arg(kubeconfig)
+        .output()
+        .await
+        .expect("the program runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
 }
 
 /// Requests over new connections, without a pause, until its end.

@@ -13,6 +13,7 @@ use crate::authority::AuthorityError;
 use crate::authority::EmbeddedStore;
 use crate::authority::Follower;
 use crate::authority::KubernetesStore;
+use crate::authority::Newest;
 use crate::authority::NoWitness;
 use crate::authority::Store;
 use crate::authority::StoreError;
@@ -138,6 +139,7 @@ impl Kept {
             trust_domain: config.trust_domain.clone(),
             clock: clock.clone(),
             issuer: issuer.clone(),
+            newest: Newest::default(),
             complain: Arc::new(move |wrong| complaints.set(Part::Authority, wrong)),
         })
     }
