@@ -190,6 +190,9 @@ async fn a_secret_that_is_gone_or_damaged_is_never_replaced_by_a_new_root() {
         assert_eq!(code, 1, "{what}: {said}");
         assert!(said.contains(words), "{what}: {said}");
         assert!(said.contains("burgrave-system/burgrave-authority"), "{what}: {said}");
+        for line in key_lines(&copy).into_iter().chain(lines_of(&stranger.0.secret_pem())) {
+            assert!(!said.contains(&line), "{what}: a key is in what it says");
+        }
         let kept = secrets.get(SECRET).await.expect("it is still there");
         assert_eq!(kept.resource_version(), made.resource_version(), "{what}: it was written to");
         secrets.delete(SECRET, &DeleteParams::default()).await.expect("an admin may delete it");
@@ -203,6 +206,17 @@ async fn a_secret_that_is_gone_or_damaged_is_never_replaced_by_a_new_root() {
     ca.restart().await;
     assert_eq!(state(&ca).await["authority"]["signing"], signing);
     assert_eq!(ca.metric("burgrave_authority_at_risk").await, 0.0);
+}
+
+/// The lines of a PEM that could give a key away.
+fn lines_of(pem: &str) -> Vec<String> {
+    pem.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned).collect()
+}
+
+/// The same of the key in the authority's Secret.
+fn key_lines(secret: &Secret) -> Vec<String> {
+    let data = secret.data.as_ref().expect("the CA keeps its key there");
+    lines_of(&String::from_utf8_lossy(&data["ca-key.pem"].0))
 }
 
 /// A key and a root that have nothing to do with the CA's.
@@ -313,15 +327,14 @@ async fn the_shared_key_is_in_no_log_however_much_is_logged() {
     ca.restart().await;
     // The watch shows it once more when it changes.
     let mut secret = secrets.get(SECRET).await.expect("the CA made it");
-    let key = String::from_utf8(secret.data.clone().unwrap_or_default()["ca-key.pem"].0.clone());
-    let key = key.expect("PEM is text");
+    let key = key_lines(&secret);
     secret.metadata.labels.get_or_insert_default().insert("edited".to_owned(), "yes".to_owned());
     secrets.replace(SECRET, &PostParams::default(), &secret).await.expect("an admin may");
     home.namespaces(["after-the-edit".to_owned()]).await;
     home.until_roots_in("after-the-edit", ca.root_pem()).await;
     let log = ca.plan().log();
     assert!(log.contains("\"TRACE\""), "it was to say all it can");
-    for line in key.lines().filter(|line| !line.starts_with("-----")) {
+    for line in &key {
         assert!(!log.contains(line), "the key is in the log");
         // As the API server's JSON has it, and as bytes are printed.
         let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, line);
