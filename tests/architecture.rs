@@ -208,3 +208,37 @@ fn the_checks_notice_what_they_are_for() {
     reading.insert("agent/schedule.rs".to_owned(), text);
     assert_eq!(impure(&reading), ["agent/schedule.rs says it is pure but names `std::fs`"]);
 }
+
+#[test]
+fn the_image_is_built_by_the_toolchain_that_is_pinned_from_all_files_that_it_takes() {
+    let read = |path: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let toolchain = read("rust-toolchain.toml");
+    let channel =
+        toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).map(|rest| rest.trim_matches('"'));
+    let channel = channel.expect("the toolchain is pinned");
+    assert!(
+        read("deploy/Dockerfile").contains(&format!("rust:{channel}-")),
+        "deploy/Dockerfile is not built by {channel}"
+    );
+    let let_in = read("deploy/Dockerfile.dockerignore");
+    for part in ["Cargo.toml", "Cargo.lock", "build.rs", "proto", "src", "deploy", "benches"] {
+        assert!(
+            let_in.lines().any(|line| line == format!("!{part}")),
+            "{part} is kept out of the build of the image"
+        );
+    }
+    // What is compiled in from elsewhere than src/ must come from one of these.
+    for (path, text) in tree() {
+        for included in
+            code(&text).filter(|line| line.contains("include_str!") || line.contains("include_bytes!"))
+        {
+            assert!(
+                included.contains("deploy/"),
+                "{path} includes a file that the image is not built from: {included}"
+            );
+        }
+    }
+}

@@ -93,6 +93,13 @@ impl Follower {
                 Change::Kept(kept) => self.take(&kept),
                 Change::Damaged(error) => (self.complain)(Some(error.to_string())),
                 Change::Gone => self.gone(),
+                // What was wrong with what is kept still is, and only a look can tell.
+                Change::Well => {
+                    if let Err(error) = self.look().await {
+                        tracing::debug!(%error, "the authority's Secret is not seen at the moment");
+                        continue;
+                    }
+                }
             }
             failing = None;
         }

@@ -63,6 +63,8 @@ pub enum Change {
     Gone,
     /// The watch does not get on.
     Trouble(Trouble),
+    /// The watch gets on again, and nothing has changed.
+    Well,
 }
 
 impl KubernetesStore {
@@ -93,6 +95,7 @@ impl KubernetesStore {
                 // A whole list without it: it went while we did not look.
                 k8s::Seen::Complete => (!listed).then_some(Change::Gone),
                 k8s::Seen::Trouble(trouble) => Some(Change::Trouble(trouble)),
+                k8s::Seen::Well => Some(Change::Well),
             };
             std::future::ready(change)
         })

@@ -22,7 +22,8 @@ pub(super) enum InstallCommand {
     ///
     /// It compares the cluster with deploy/, which this program carries: before deploy/ is applied it says what the
     /// cluster lacks, and afterwards whether every right, binding and replica is there and the roots have reached every
-    /// namespace. It reads what the role `burgrave-viewer` allows, and no Secret.
+    /// namespace. It reads what the role `burgrave-viewer` allows, and no Secret. It looks for the names that deploy/ has:
+    /// where the CA runs with another --lease, --bundle-config-map or --signer-name, it tells these as missing.
     ///
     /// Examples:
     ///

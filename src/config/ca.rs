@@ -17,6 +17,7 @@ use crate::issuance::Profile;
 use crate::issuance::ServingNames;
 use crate::k8s::Timing;
 use crate::pod_certificates::PodProfile;
+use crate::pod_certificates::TooShortForPods;
 
 /// Settings of the CA as they are given; each may come from a flag, the environment or the file.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
@@ -164,8 +165,8 @@ pub struct Election {
     pub replica: String,
     /// How long a hold lasts.
     pub timing: Timing,
-    /// Times of the pod certificates that the leader signs.
-    pub pods: PodProfile,
+    /// Times of the pod certificates that the leader signs, or why it signs none.
+    pub pods: Result<PodProfile, TooShortForPods>,
 }
 
 /// Where the signing root comes from.
@@ -334,7 +335,7 @@ fn election(
         ));
     }
     let replica = replica.unwrap_or_else(|| "burgrave".to_owned());
-    let pods = PodProfile::new(*profile).map_err(|error| invalid("max-leaf-lifetime", error))?;
+    let pods = PodProfile::new(*profile);
     Ok(Some(Election { lease, replica, timing: Timing::new(duration), pods }))
 }
 
@@ -420,6 +421,18 @@ mod tests {
     }
 
     #[test]
+    fn leaves_too_short_for_pods_are_no_reason_not_to_start() {
+        let short = RawCa {
+            leaf_lifetime: Some(HumanDuration::minutes(10)),
+            max_leaf_lifetime: Some(HumanDuration::minutes(30)),
+            ..with_lease()
+        };
+        let pods = |raw: RawCa| resolve(raw).unwrap().cluster.election.unwrap().pods;
+        assert!(pods(with_lease()).is_ok());
+        assert!(pods(short).unwrap_err().to_string().contains("--max-leaf-lifetime"));
+    }
+
+    #[test]
     fn what_is_missing_or_contradictory_is_said() {
         for (raw, said) in [
             (RawCa::default(), "`--state-dir` is not set"),
@@ -439,14 +452,6 @@ mod tests {
                 "are both set; tokens are verified by one",
             ),
             (RawCa { lease_duration: Some(HumanDuration::seconds(1)), ..with_lease() }, "`--lease-duration`"),
-            (
-                RawCa {
-                    leaf_lifetime: Some(HumanDuration::minutes(10)),
-                    max_leaf_lifetime: Some(HumanDuration::minutes(30)),
-                    ..with_lease()
-                },
-                "`--max-leaf-lifetime`",
-            ),
             (RawCa { token_jwks: Some("k".into()), ..with_state() }, "`--token-issuer` is not set"),
             (RawCa { token_issuer: Some("i".into()), ..with_state() }, "`--token-jwks` is not set"),
             (

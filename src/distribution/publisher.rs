@@ -301,7 +301,7 @@ fn list<K>(
         Seen::Complete => board.complete(kind, now),
         Seen::There(object) => return Some((object, true)),
         Seen::Gone(object) => return Some((object, false)),
-        Seen::Trouble(_) => {}
+        Seen::Trouble(_) | Seen::Well => {}
     }
     None
 }

@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::install::facts::reading;
+use crate::install::objects::APPLY;
 use crate::install::rules;
 use crate::install::rules::Permission;
 use crate::install::test_support::NOW;
@@ -33,7 +34,7 @@ fn whatever_permission_a_role_lacks_the_report_names_it_and_nothing_else() {
             assert_eq!(found.len(), 1, "{}: {gone}", role.subject);
             assert_eq!((&found[0].subject, &found[0].permission), (&role.subject, &Some(gone.clone())));
             assert_eq!(found[0].says, format!("may not {gone}"));
-            assert_eq!(found[0].fix.as_deref(), Some("kubectl apply -k deploy/"));
+            assert_eq!(found[0].fix.as_deref(), Some(APPLY));
         }
     }
 }

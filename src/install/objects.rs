@@ -10,8 +10,10 @@ use crate::install::findings::Finding;
 use crate::install::findings::State;
 use crate::install::rules;
 
-/// What puts most things right.
-pub(super) const APPLY: &str = "kubectl apply -k deploy/";
+/// What puts most things right. Every installation has a kustomization of its own, with its image, trust domain and namespace:
+/// `deploy/` as it stands, applied over it, would take these away.
+pub(super) const APPLY: &str =
+    "apply deploy/ again by the kustomization that you installed with (kubectl apply -k …)";
 
 /// What there is to say of one object. Whether a Deployment's replicas are there is another question.
 pub(super) fn judge(expected: &Expected, look: &Look<Value>) -> Vec<Finding> {

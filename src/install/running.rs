@@ -25,7 +25,10 @@ pub(super) fn replicas(subject: &Subject, deployment: &Deployment) -> Finding {
     let not_ready = |says: String, fix: String| Finding::wrong(State::NotReady, subject.clone(), says, fix);
     let watch = format!("kubectl --namespace={namespace} rollout status deployment/{}", subject.name);
     if wanted == 0 {
-        let fix = format!("kubectl --namespace={namespace} scale deployment/{} --replicas=2", subject.name);
+        let fix = format!(
+            "kubectl --namespace={namespace} patch deployment/{} --patch='{{\"spec\":{{\"replicas\":2}}}}'",
+            subject.name
+        );
         return not_ready("it is scaled to no replicas".to_owned(), fix);
     }
     if status.observed_generation < deployment.metadata.generation {
@@ -65,7 +68,10 @@ pub(super) fn pods(namespace: &str, pods: &Look<Vec<Pod>>) -> Vec<Finding> {
 fn waiting(namespace: &str, pod: &Pod) -> Option<Finding> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
-    if pod.metadata.deletion_timestamp.is_some()
+    // One that was evicted, or ended with its node, stays on record; another is in its place.
+    let has_ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    if has_ended
+        || pod.metadata.deletion_timestamp.is_some()
         || condition(pod, "Ready").is_some_and(|(is_true, _)| is_true)
     {
         return None;

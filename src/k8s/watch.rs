@@ -19,6 +19,9 @@ use crate::k8s::trouble::Trouble;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// A watch that was opened again and says neither good nor bad for so long is well: a connection that cannot be made, or that
+/// hangs, would have failed by then.
+const QUIET: Duration = Duration::from_secs(30);
 /// The API server closes a watch after at most this time.
 const LONGEST_WATCH_S: u32 = 290;
 
@@ -36,6 +39,8 @@ pub enum Seen<K> {
     /// It does not get on, for this reason; it goes on trying, with ever longer pauses. Whatever follows that is not trouble
     /// means that it gets on again.
     Trouble(Trouble),
+    /// It gets on again after trouble, and nothing has changed.
+    Well,
 }
 
 type Event<K> = Result<watcher::Event<K>, watcher::Error>;
@@ -70,7 +75,17 @@ impl<K> Watch<K> {
         if std::mem::take(&mut self.has_failed) {
             tokio::time::sleep(pause(self.failures)).await;
         }
-        Some(match self.events.next().await? {
+        let event = match self.failures {
+            0 => self.events.next().await?,
+            _ => match tokio::time::timeout(QUIET, self.events.next()).await {
+                Ok(event) => event?,
+                Err(_) => {
+                    self.failures = 0;
+                    return Some(vec![Seen::Well]);
+                }
+            },
+        };
+        Some(match event {
             // kube says so before it asks; that is no success yet.
             Ok(watcher::Event::Init) => {
                 self.asked = true;
@@ -136,5 +151,14 @@ mod tests {
         assert_eq!(troubles, 6);
         assert!(matches!(told[6..], [Seen::Begins, Seen::There(7), Seen::Complete]), "{told:?}");
         assert!(begun.elapsed() > Duration::from_secs(12), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_comes_back_to_silence_is_well_again() {
+        let events = Box::pin(stream::iter([refused::<u32>()]).chain(stream::pending()));
+        let mut watch = Watch { events, asked: false, failures: 0, has_failed: false };
+        assert!(matches!(watch.next().await.as_deref(), Some([Seen::Trouble(_)])));
+        assert!(matches!(watch.next().await.as_deref(), Some([Seen::Well])));
+        assert_eq!(watch.failures, 0);
     }
 }

@@ -152,7 +152,7 @@ impl<'a> Told<'a> {
             }
             Seen::Gone(object) => self.desk.request_gone(&object.metadata.uid.unwrap_or_default()),
             Seen::Complete => self.desk.requests_complete(),
-            Seen::Trouble(_) => {}
+            Seen::Trouble(_) | Seen::Well => {}
         }
     }
 
@@ -167,12 +167,15 @@ impl<'a> Told<'a> {
             Seen::There(pod) => self.desk.pod_there(pod),
             Seen::Gone(pod) => self.desk.pod_gone(&pod),
             Seen::Complete => self.desk.pods_complete(),
-            Seen::Trouble(_) => {}
+            Seen::Trouble(_) | Seen::Well => {}
         }
     }
 
     fn watch_failed(&mut self, watch: Watch, trouble: &k8s::Trouble) {
-        let error = format!("pod certificates: the watch of {}: {trouble}", watch.of());
+        let error = match trouble.is_absent() {
+            true => "this cluster does not serve PodCertificateRequests of certificates.k8s.io/v1, which came with Kubernetes 1.37: no pod gets a certificate from its kubelet".to_owned(),
+            false => format!("pod certificates: the watch of {}: {trouble}", watch.of()),
+        };
         if self.desk.troubles.watch_failed(watch, error.clone()) {
             tracing::warn!(error, "a watch does not get on");
         }

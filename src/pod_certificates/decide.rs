@@ -3,6 +3,7 @@
 use time::OffsetDateTime;
 
 use crate::attest::Attested;
+use crate::attest::ClaimedPod;
 use crate::attest::LivePod;
 use crate::attest::NotThatPod;
 use crate::issuance::NotGranted;
@@ -95,13 +96,10 @@ pub(super) fn decide(request: &PodRequest, look: Look<'_>, terms: &Terms<'_>) ->
 }
 
 /// What can be said against a request without looking at anything else.
-fn acceptable(request: &PodRequest) -> Result<(), Denial> {
+fn acceptable(request: &PodRequest) -> Result<(), No> {
+    // Not denied, which would be final: the same pod gets its certificate once its kubelet is a newer one.
     if request.stub.is_empty() {
-        return Err(Denial::new(
-            "NoStubRequest",
-            "no_stub_request",
-            "spec.stubPKCS10Request is empty: kubelets before 1.36 send their key in another form, which certificates.k8s.io/v1 does not have; upgrade the node's kubelet",
-        ));
+        return Err(Hindrance::OldKubelet(request.full_name()).into());
     }
     if request.annotation_keys.is_empty() {
         return Ok(());
@@ -111,7 +109,7 @@ fn acceptable(request: &PodRequest) -> Result<(), Denial> {
         "this signer understands no user annotations, and these are not to be ignored: {}; take them out of the pod's podCertificate volume source",
         keys.join(", ")
     );
-    Err(Denial::new("InvalidUnverifiedUserAnnotations", "user_annotations", &message))
+    Err(Denial::new("InvalidUnverifiedUserAnnotations", "user_annotations", &message).into())
 }
 
 fn short(key: &str) -> String {
@@ -122,19 +120,21 @@ fn attest(request: &PodRequest, look: Look<'_>) -> Result<Attested, No> {
     let pod = &request.pod;
     match look {
         Look::Watched(live) => live.and_then(|live| pod.attest(live).ok()).ok_or(No::LookAfresh),
-        Look::Fresh(Some(live)) => pod.attest(live).map_err(|why| No::Deny(mismatch(&why))),
+        Look::Fresh(Some(live)) => pod.attest(live).map_err(|why| mismatch(pod, &why)),
         // Nobody waits for a denial of a pod that is gone: its request is removed with it. And a pod that is about to come
         // must not be denied for good.
         Look::Fresh(None) => Err(Hindrance::PodAbsent(format!("{}/{}", pod.namespace, pod.name)).into()),
     }
 }
 
-fn mismatch(why: &NotThatPod) -> Denial {
-    let reason = match why {
-        NotThatPod::Terminating(_) => "PodTerminating",
-        NotThatPod::Uid(_) | NotThatPod::ServiceAccount(_) | NotThatPod::Node(_) => "PodMismatch",
-    };
-    Denial::new(reason, why.reason(), &why.to_string())
+fn mismatch(pod: &ClaimedPod, why: &NotThatPod) -> No {
+    match why {
+        // Its containers may run on for a while with what they have; a denial would freeze all of their volume.
+        NotThatPod::Terminating(_) => Hindrance::PodEnds(format!("{}/{}", pod.namespace, pod.name)).into(),
+        NotThatPod::Uid(_) | NotThatPod::ServiceAccount(_) | NotThatPod::Node(_) => {
+            Denial::new("PodMismatch", why.reason(), &why.to_string()).into()
+        }
+    }
 }
 
 /// What a refusal by the steps of issuance means for the request.

@@ -92,26 +92,27 @@ fn a_fresh_look_denies_a_pod_that_is_another_and_lets_an_absent_one_wait() {
         ("PodMismatch", "pod_service_account", live("u1", "other", "n1", false)),
         ("PodMismatch", "pod_node", live("u1", "web", "n2", false)),
         ("PodMismatch", "pod_node", live("u1", "web", "", false)),
-        ("PodTerminating", "pod_terminating", live("u1", "web", "n1", true)),
     ] {
         let denial = denied(ask(&request(), Look::Fresh(Some(&other))));
         assert_eq!((denial.reason, denial.label), (reason, label));
     }
+    // What may still pass is not denied: that would be final.
+    let ends = ask(&request(), Look::Fresh(Some(&live("u1", "web", "n1", true))));
+    assert!(matches!(ends, Err(No::Wait(Hindrance::PodEnds(_)))), "{ends:?}");
     let absent = ask(&request(), Look::Fresh(None));
     assert!(matches!(absent, Err(No::Wait(Hindrance::PodAbsent(_)))), "{absent:?}");
 }
 
 #[test]
-fn annotations_and_a_missing_key_are_denied_without_a_look_at_the_pod() {
+fn annotations_are_denied_and_an_old_kubelet_waits_without_a_look_at_the_pod() {
     let keys = vec!["example.org/a".to_owned(), "example.org/b".to_owned()];
     let annotated = PodRequest { annotation_keys: keys, ..request() };
     let denial = denied(ask(&annotated, Look::Watched(None)));
     assert_eq!(denial.reason, "InvalidUnverifiedUserAnnotations");
     assert!(denial.message.contains("`example.org/a`, `example.org/b`"), "{}", denial.message);
     let old = PodRequest { stub: Vec::new(), ..request() };
-    let denial = denied(ask(&old, Look::Watched(None)));
-    assert_eq!(denial.reason, "NoStubRequest");
-    assert!(denial.message.contains("upgrade the node's kubelet"), "{}", denial.message);
+    let waits = ask(&old, Look::Watched(None));
+    assert!(matches!(waits, Err(No::Wait(Hindrance::OldKubelet(_)))), "{waits:?}");
 }
 
 #[test]

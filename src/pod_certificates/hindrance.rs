@@ -12,6 +12,14 @@ pub(super) enum Hindrance {
     /// The API server knows no such pod.
     #[error("the pod `{0}` is not there; its request waits for it, or for its own removal")]
     PodAbsent(String),
+    /// The pod is being deleted.
+    #[error("the pod `{0}` is being deleted; its request goes with it")]
+    PodEnds(String),
+    /// The request carries its key in a form that this API does not have.
+    #[error(
+        "the request `{0}` carries no PKCS#10 stub: its node's kubelet is older than 1.36 and sends the key in another form; it waits until that kubelet is upgraded"
+    )]
+    OldKubelet(String),
     /// The issuer has run out.
     #[error(
         "the issuer's certificates expired at {0}; pod certificates wait until the CA has a valid issuer"
@@ -63,7 +71,7 @@ pub(super) enum Pace {
     Slowly,
     /// Not before something has changed: the request, its pod or the issuer.
     WhenSomethingChanges,
-    /// Not before the API server is back; that holds for all requests.
+    /// Not before the API server is back, or lets us; that holds for all requests, and one of them finds it out.
     WhenTheApiServerIsBack,
 }
 
@@ -83,6 +91,8 @@ impl Hindrance {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::PodAbsent(_) => "pod_absent",
+            Self::PodEnds(_) => "pod_ends",
+            Self::OldKubelet(_) => "old_kubelet",
             Self::IssuerExpired(_) => "issuer_expired",
             Self::IssuerNotYetValid(_) => "issuer_not_yet_valid",
             Self::IssuerEnds(_) => "issuer_ends",
@@ -101,7 +111,13 @@ impl Hindrance {
     pub(super) fn pace(&self) -> Pace {
         match self {
             // Its coming shows in the watch of pods, and its request is removed with it.
-            Self::PodAbsent(_) => Pace::WhenSomethingChanges,
+            Self::PodAbsent(_) | Self::PodEnds(_) | Self::OldKubelet(_) => Pace::WhenSomethingChanges,
+            // What holds for one holds for all: they must not each sign in vain to find it out.
+            Self::MayNotSign(..) | Self::Clock(_) => Pace::WhenTheApiServerIsBack,
+            Self::Api(trouble) if trouble.is_forbidden() => Pace::WhenTheApiServerIsBack,
+            Self::Api(Trouble::Answer(error)) if matches!(error.as_ref(), kube::Error::SerdeError(_)) => {
+                Pace::Slowly
+            }
             Self::Defect(_) => Pace::Slowly,
             Self::Api(Trouble::Silent(_)) => Pace::WhenTheApiServerIsBack,
             Self::Api(Trouble::Answer(error)) if !matches!(error.as_ref(), kube::Error::Api(_)) => {
@@ -114,7 +130,7 @@ impl Hindrance {
     /// Who has to know.
     pub(super) fn weight(&self) -> Weight {
         match self {
-            Self::PodAbsent(_) | Self::Overtaken | Self::NotLeading => Weight::Ordinary,
+            Self::PodAbsent(_) | Self::PodEnds(_) | Self::Overtaken | Self::NotLeading => Weight::Ordinary,
             Self::IssuerExpired(_) | Self::IssuerEnds(_) | Self::Defect(_) | Self::MayNotSign(..) => {
                 Weight::Error
             }
@@ -166,11 +182,19 @@ mod tests {
         for (reason, pace, trouble) in [
             ("overtaken", Pace::Soon, answer(409, None)),
             ("overtaken", Pace::Soon, answer(404, None)),
-            ("may_not_sign", Pace::Soon, answer(422, Some(("spec.signerName", "FieldValueForbidden")))),
-            ("clock", Pace::Soon, answer(422, Some(("status.notBefore", "FieldValueInvalid")))),
+            (
+                "may_not_sign",
+                Pace::WhenTheApiServerIsBack,
+                answer(422, Some(("spec.signerName", "FieldValueForbidden"))),
+            ),
+            (
+                "clock",
+                Pace::WhenTheApiServerIsBack,
+                answer(422, Some(("status.notBefore", "FieldValueInvalid"))),
+            ),
             ("defect", Pace::Slowly, answer(422, Some(("status.certificateChain", "FieldValueInvalid")))),
             ("defect", Pace::Slowly, answer(400, None)),
-            ("forbidden", Pace::Soon, answer(403, None)),
+            ("forbidden", Pace::WhenTheApiServerIsBack, answer(403, None)),
             ("api_server", Pace::Soon, answer(500, None)),
             ("api_server", Pace::Soon, answer(429, None)),
             ("api_server", Pace::WhenTheApiServerIsBack, Trouble::Silent(Duration::from_secs(1))),

@@ -19,7 +19,7 @@ const KEYS: usize = 4;
 pub(super) struct PodRequest {
     /// Its name; its namespace is the pod's.
     pub(super) name: String,
-    /// Its UID, which names it in the audit trail.
+    /// Its UID.
     pub(super) uid: String,
     /// The version that an answer replaces.
     pub(super) version: String,
@@ -52,6 +52,11 @@ impl PodRequest {
     /// `namespace/name`, for people.
     pub(super) fn full_name(&self) -> String {
         format!("{}/{}", self.pod.namespace, self.name)
+    }
+
+    /// Its name in the audit trail: the object is removed after a quarter of an hour, and then only this tells whose it was.
+    pub(super) fn audit_id(&self) -> String {
+        format!("{}/{}/{}", self.pod.namespace, self.name, self.uid)
     }
 
     /// The fields of `object` that matter to the signer `signer_name`.

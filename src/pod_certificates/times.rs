@@ -30,7 +30,7 @@ pub struct PodProfile(Profile);
 /// The profile's leaves live too short a life for pods.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "leaves may live for at most {max:?}, and Kubernetes takes no pod certificate that lives for less than {SHORTEST_LIFE:?}; raise --max-leaf-lifetime to 1h or more, or do not sign pod certificates"
+    "leaves may live for at most {max:?}, and Kubernetes takes no pod certificate that lives for less than {SHORTEST_LIFE:?}; raise --max-leaf-lifetime to 1h or more if pods are to get theirs from the kubelet"
 )]
 pub struct TooShortForPods {
     max: Duration,

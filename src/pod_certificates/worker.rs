@@ -19,6 +19,7 @@ use crate::issuance::Asked;
 use crate::issuance::Encoded;
 use crate::issuance::GrantPolicy;
 use crate::issuance::Issued;
+use crate::issuance::Refused;
 use crate::issuance::audit;
 use crate::issuance::issue_to;
 use crate::k8s::Leadership;
@@ -65,6 +66,9 @@ impl Worker {
     /// Answers the request, if there is an answer now.
     pub(super) async fn answer(&self, job: &Job) -> Result<Answer, Hindrance> {
         let request = &*job.request;
+        if !self.leadership.holds() {
+            return Err(Hindrance::NotLeading);
+        }
         match self.settle(request, job.pod.as_ref()).await {
             Ok(issued) => {
                 let status = status::issued(&issued, self.clock.now(), draw());
@@ -72,7 +76,7 @@ impl Worker {
             }
             Err(No::Deny(denial)) => {
                 self.write(request, &status::denied(&denial, self.clock.now())).await?;
-                audit::refused(&request.uid, denial.label, &denial);
+                audit::refused(&request.audit_id(), denial.label, &denial);
                 Ok(Answer::Denied(denial))
             }
             Err(No::Wait(hindrance)) => Err(hindrance),
@@ -95,8 +99,17 @@ impl Worker {
         };
         // 2. The steps that all entrances share, from the proof of possession to the signature.
         let csr = Encoded::Der(&request.stub);
-        let asked = Asked { id: &request.uid, csr, lifetime: due.seconds, for_another: false };
-        issue_to(&due.caller, asked, &self.policy, issuer, now).await.map_err(|refused| refusal(&refused))
+        let id = request.audit_id();
+        let asked = Asked { id: &id, csr, lifetime: due.seconds, for_another: false };
+        issue_to(&due.caller, asked, &self.policy, issuer, now).await.map_err(|refused| {
+            let no = refusal(&refused);
+            // A denial is on record once it is written. What waits would be there again with each try, but a signature that
+            // was intended has to have an end.
+            if matches!(refused, Refused::Sign(_)) {
+                audit::refused(&id, refused.reason(), &refused);
+            }
+            no
+        })
     }
 
     /// The pod as it is now, and not as it was when the watch last showed it.

@@ -45,7 +45,7 @@ impl Home {
         for object in objects() {
             apply(&api.admin(), &object).await;
         }
-        let token = token(&api).await;
+        let token = token(&api, ACCOUNT).await;
         // The authorizer learns of roles through a watch, a moment later.
         let client = api.client(&token);
         until("the rights of deploy/", Duration::from_secs(20), async || {
@@ -150,11 +150,41 @@ pub(crate) async fn leader<'a>(replicas: &[&'a Ca]) -> &'a Ca {
     .await
 }
 
-async fn token(api: &ApiServer) -> String {
+impl Home {
+    /// A client of somebody who is bound to the roles of that name in `deploy/`.
+    pub(crate) async fn client_of(&self, account: &str, role: &str) -> kube::Client {
+        let subject = json!([{ "kind": "ServiceAccount", "name": account, "namespace": NAMESPACE }]);
+        let metadata = json!({ "name": account, "namespace": NAMESPACE });
+        let reference =
+            |kind: &str| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role });
+        for object in [
+            json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata }),
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+                "metadata": { "name": account }, "roleRef": reference("ClusterRole"), "subjects": subject,
+            }),
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                "metadata": metadata, "roleRef": reference("Role"), "subjects": subject,
+            }),
+        ] {
+            apply(&self.api.admin(), &object).await;
+        }
+        let client = self.api.client(&token(&self.api, account).await);
+        until("the rights to be in force", Duration::from_secs(20), async || {
+            let namespaces = Api::<core::Namespace>::all(client.clone()).list(&Default::default()).await;
+            namespaces.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+        client
+    }
+}
+
+async fn token(api: &ApiServer, account: &str) -> String {
     let request = json!({ "metadata": {}, "spec": { "audiences": [ISSUER], "expirationSeconds": 4 * 3600 } });
     let request: TokenRequest = serde_json::from_value(request).expect("it is one");
     let accounts = Api::<core::ServiceAccount>::namespaced(api.admin(), NAMESPACE);
-    let answer = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await;
+    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
     answer
         .expect("the account is there")
         .status

@@ -179,10 +179,7 @@ fn settings_that_are_missing_or_contradict_each_other_are_refused_by_name() {
             "`--state-dir` is not set; set it to a directory for a self-signed root, or --authority-secret",
         ),
         (&["ca", "--state-dir=/x", "--ca-dir=/y"], "more than one of `--authority-secret`, `--state-dir`"),
-        (
-            &["ca", "--authority-secret=x", "--lease=ca", "--max-leaf-lifetime=30m", "--leaf-lifetime=5m"],
-            "pod certificate",
-        ),
+        (&["ca", "--state-dir=/x", "--lease=ca"], "`--lease` and `--state-dir` are both set"),
         (&["ca", "--state-dir=/x", "--token-jwks=/k"], "`--token-issuer` is not set"),
         (&["ca", "--state-dir=/x", "--token-audiences="], "`--token-audiences`: an audience is empty"),
         (&["ca", "--state-dir=/x", "--leaf-lifetime=2d"], "is above the maximum"),

@@ -38,6 +38,7 @@ use burgrave::issuance::Profile;
 use burgrave::signer::Issuer;
 use burgrave::x509::CertificateChain;
 use burgrave::x509::TrustBundle;
+use k8s_openapi::api::certificates::v1::PodCertificateRequest;
 use k8s_openapi::api::core::v1 as core;
 use kube::Api;
 use kube::api::Patch;
@@ -210,7 +211,6 @@ async fn a_request_that_the_live_pod_does_not_bear_out_is_denied() {
         ("another pod's name", "PodMismatch", field("podName", &bank.name)),
         ("another pod's account", "PodMismatch", field("serviceAccountName", &bank.account)),
         ("another node", "PodMismatch", field("nodeName", "node-9")),
-        ("a pod that is being deleted", "PodTerminating", asked(&signer, &ends, |_| ())),
     ] {
         // No kubelet gets that far; whoever else may create requests does.
         let name = ask_as_admin(api, &namespace, &asked).await;
@@ -218,6 +218,14 @@ async fn a_request_that_the_live_pod_does_not_bear_out_is_denied() {
         assert_eq!(condition(&found)[..2], ["Denied", reason], "{what}: {found}");
         assert_eq!(found["status"]["certificateChain"], Value::Null, "{what}");
     }
+    // A pod that is being deleted gets nothing, and no denial either: that would freeze the volume it still uses.
+    let name = ask_as_admin(api, &namespace, &asked(&signer, &ends, |_| ())).await;
+    until("word of the pod that ends", PATIENCE, async || match signer.counted("waiting", "pod_ends") {
+        0.0 => Err(format!("{:?}", signer.state())),
+        _ => Ok(()),
+    })
+    .await;
+    assert_eq!(look(api, &namespace, &name).await["status"]["conditions"], Value::Null);
 }
 
 /// Why `create podcertificaterequests` must stay with kubelets: the object does not tell who made it.
@@ -459,11 +467,53 @@ async fn a_thousand_requests_at_once_are_all_answered_across_a_change_of_leaders
     issued(PODS * EACH).await;
     assert_eq!(second.counted("waiting", "defect"), 0.0);
     assert!(second.counted("issued", "") > 0.0);
+    // They do not all come again at the same time.
+    let all = requests(api.admin(), &namespace).list(&Default::default()).await.expect("an admin may list");
+    let shares: Vec<f64> = all.items.iter().map(refresh_share).collect();
+    let (first, last) =
+        shares.iter().fold((1.0f64, 0.0f64), |(low, high), share| (low.min(*share), high.max(*share)));
+    assert!(
+        last - first > 0.15 && first > 0.38 && last < 0.62,
+        "refreshes begin between {first} and {last} of the life"
+    );
     until("an empty desk", PATIENCE, async || match second.state() {
         state if state.pending == 0 => Ok(()),
         state => Err(format!("{state:?}")),
     })
     .await;
+}
+
+/// After which share of its life the refresh of an issued certificate begins.
+fn refresh_share(request: &PodCertificateRequest) -> f64 {
+    let status = request.status.as_ref().expect("it is issued");
+    let [begin, end, refresh] = [&status.not_before, &status.not_after, &status.begin_refresh_at]
+        .map(|time| time.as_ref().expect("all three are set").0.as_second());
+    (refresh - begin) as f64 / (end - begin) as f64
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_both_believe_they_lead_answer_each_request_once() {
+    let api = ApiServer::start().await;
+    let namespace = api.namespace("pods").await;
+    let signers = [Signer::start(&api, &namespace).await, Signer::start(&api, &namespace).await];
+    let web = pod(&api, &namespace, &signers[0].name, "web-0").await;
+    let asked = asked(&signers[0], &web, |_| ());
+    ask_as_kubelet(&api, &namespace, &asked).await;
+    let requests = requests(api.kubelet(), &namespace);
+    let asked = serde_json::from_value(asked).expect("it is a request");
+    for _ in 1..300 {
+        requests.create(&Default::default(), &asked).await.expect("a kubelet may ask again");
+    }
+    until("certificates", PATIENCE * 2, async || match count(&api, &namespace, "Issued").await {
+        300 => Ok(()),
+        count => Err(format!("{count} of 300")),
+    })
+    .await;
+    let counted =
+        |outcome: &str, reason: &str| signers.iter().map(|one| one.counted(outcome, reason)).sum::<f64>();
+    assert_eq!(counted("issued", ""), 300.0, "each was answered by one of them");
+    assert_eq!(counted("waiting", "defect"), 0.0);
+    assert!(counted("waiting", "overtaken") > 0.0, "they never met: that was no race");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 
 use crate::ca::binary;
 use crate::ca::until;
+use crate::home;
 use crate::home::ACCOUNT;
 use crate::home::CONFIG_MAP;
 use crate::home::Home;
@@ -22,6 +23,7 @@ use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use kube::api::ListParams;
@@ -55,9 +57,10 @@ async fn whichever_right_of_the_ca_is_taken_away_it_says_which_and_install_check
         clean(&home).await;
         apply(&home.api.admin(), &right.lesser()).await;
         in_force(&home, right, false).await;
-        let named = checked(&admin);
-        if !right.is_named_in(&named) {
-            unneeded.push(format!("{right}: `install check` does not name it: {named}"));
+        let named = missing(&admin);
+        let own = json!({ "group": right.group, "resource": right.resource, "name": right.name, "verb": right.verb });
+        if named != [own] {
+            unneeded.push(format!("{right}: `install check` names {named:?}"));
         }
         if let Err(told) = missed(&home, right).await {
             unneeded.push(format!("{right}: nothing was missed: {told}"));
@@ -66,23 +69,29 @@ async fn whichever_right_of_the_ca_is_taken_away_it_says_which_and_install_check
         in_force(&home, right, true).await;
     }
     assert!(unneeded.is_empty(), "{}", unneeded.join("\n\n"));
-    assert!(!checked(&admin).contains("may not"), "with all of them none is missing");
+    assert!(missing(&admin).is_empty(), "with all of them none is missing");
 }
 
 /// Every right of the CA's own roles.
 fn rights() -> Vec<Right> {
+    [rights_of("burgrave-issuer"), rights_of("burgrave-controller")].into_iter().flatten().collect()
+}
+
+/// Every right of the roles of that name.
+fn rights_of(wanted: &str) -> Vec<Right> {
     let mut rights = Vec::new();
     for role in objects() {
         let name = role["metadata"]["name"].as_str().unwrap_or_default();
         let is_role = matches!(role["kind"].as_str(), Some("Role" | "ClusterRole"));
-        if !is_role || !matches!(name, "burgrave-issuer" | "burgrave-controller") {
+        if !is_role || name != wanted {
             continue;
         }
         for (rule, text) in role["rules"].as_array().into_iter().flatten().enumerate() {
             let [group] = strings(&text["apiGroups"]).try_into().expect("a rule of ours is for one group");
-            let [resource] = strings(&text["resources"]).try_into().expect("and for one resource");
-            for verb in strings(&text["verbs"]) {
-                let (role, group, resource) = (role.clone(), group.clone(), resource.clone());
+            for (resource, verb) in strings(&text["resources"]).iter().flat_map(|resource| {
+                strings(&text["verbs"]).into_iter().map(move |verb| (resource.clone(), verb))
+            }) {
+                let (role, group) = (role.clone(), group.clone());
                 let name = strings(&text["resourceNames"]).pop();
                 rights.push(Right { role, rule, group, resource, name, verb });
             }
@@ -103,6 +112,12 @@ impl std::fmt::Display for Right {
 }
 
 impl Right {
+    /// Whether another role grants the same.
+    fn is_like(&self, other: &Right) -> bool {
+        (&self.group, &self.resource, &self.verb, &self.role["kind"])
+            == (&other.group, &other.resource, &other.verb, &other.role["kind"])
+    }
+
     /// The role without it.
     fn lesser(&self) -> Value {
         let mut role = self.role.clone();
@@ -114,14 +129,16 @@ impl Right {
         role
     }
 
-    /// Whether a text is about this right: in the API server's words, or in ours.
-    fn is_named_in(&self, text: &str) -> bool {
-        let resource = match self.resource.as_str() {
-            // The API server speaks of signers by their name alone.
-            "signers" => SIGNER,
-            resource => resource,
-        };
-        text.lines().any(|line| line.contains(&self.verb) && line.contains(resource))
+    /// Whether a sentence says that this right is missing: in the API server's words, or in ours.
+    fn is_missed_in(&self, sentence: &str) -> bool {
+        let (verb, resource) = (&self.verb, &self.resource);
+        let in_its_words = sentence.contains(&format!("cannot {verb} resource \"{resource}\""));
+        let in_ours = sentence.contains(&format!("`{verb}`")) && sentence.contains(resource.as_str());
+        // The API server speaks of signers by their name alone.
+        let of_signers = resource == "signers"
+            && sentence.contains(&format!("not permitted to {verb}"))
+            && sentence.contains(SIGNER);
+        in_its_words || in_ours || of_signers
     }
 }
 
@@ -139,13 +156,18 @@ async fn clean(home: &Home) {
 
 /// Waits until the authorizer knows.
 async fn in_force(home: &Home, right: &Right, allowed: bool) {
+    in_force_for(home, right, ACCOUNT, allowed).await;
+}
+
+/// The same for another account of the namespace.
+async fn in_force_for(home: &Home, right: &Right, account: &str, allowed: bool) {
     let (resource, subresource) = match right.resource.split_once('/') {
         Some((resource, subresource)) => (resource, subresource),
         None => (right.resource.as_str(), ""),
     };
     let namespace = if right.role["kind"] == "Role" { NAMESPACE } else { "" };
     let question = json!({ "spec": {
-        "user": format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}"),
+        "user": format!("system:serviceaccount:{NAMESPACE}:{account}"),
         "groups": ["system:serviceaccounts"],
         "resourceAttributes": {
             "group": right.group, "resource": resource, "subresource": subresource, "verb": right.verb,
@@ -167,24 +189,31 @@ async fn in_force(home: &Home, right: &Right, allowed: bool) {
 async fn missed(home: &Home, right: &Right) -> Result<(), String> {
     let plan = home.plan(&[]);
     let part = plan.spawn();
-    let mut told = String::new();
+    let mut told = Vec::new();
     let mut asked = false;
     for _ in 0..60 {
         let state = plan.page("/state").await.map(|(_, page)| page).unwrap_or_default();
-        told = format!("{state}\n{}", if part.running() { String::new() } else { part.log() });
-        if right.is_named_in(&told) {
+        let state: Value = serde_json::from_str(&state).unwrap_or_default();
+        told = match part.running() {
+            true => ["authority", "election", "distribution", "pod_certificates"]
+                .iter()
+                .filter_map(|part| state[*part]["trouble"].as_str().map(str::to_owned))
+                .collect(),
+            false => part.log().lines().rev().take(1).map(str::to_owned).collect(),
+        };
+        if told.iter().any(|sentence| right.is_missed_in(sentence)) {
             return Ok(());
         }
         if !part.running() {
-            return Err(format!("it ended: {told}"));
+            return Err(format!("it ended: {told:?}"));
         }
-        if !asked && state.contains("\"leads\":true") {
+        if !asked && state["election"]["leads"] == true {
             asked = true;
             work(home).await;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    Err(format!("{told}\n{}", part.log_tail(10)))
+    Err(format!("{told:?}\n{}", part.log_tail(10)))
 }
 
 /// What happens in a cluster, so that everything has to be done.
@@ -220,12 +249,66 @@ async fn work(home: &Home) {
     pod_signer::ask_as_admin(&home.api, &namespace, &lie).await;
 }
 
-/// What `install check` says to an administrator.
-fn checked(kubeconfig: &Path) -> String {
+/// The permissions that `install check` finds missing, as an administrator runs it.
+fn missing(kubeconfig: &Path) -> Vec<Value> {
     let output = Command::new(binary())
-        .args(["install", "check", "--kubeconfig"])
+        .args(["install", "check", "--output", "json", "--kubeconfig"])
         .arg(kubeconfig)
         .output()
         .expect("the binary runs");
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    let report: Value = serde_json::from_slice(&output.stdout).expect("it says JSON");
+    let findings = report["findings"].as_array().expect("it lists findings");
+    findings.iter().map(|finding| finding["permission"].clone()).filter(|one| !one.is_null()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_can_restore_the_root_or_give_it_up_and_needs_each_right_for_it() {
+    let home = Home::start().await;
+    let operator = home.client_of("operator", "burgrave-operator").await;
+    let secrets = Api::<Secret>::namespaced(operator.clone(), NAMESPACE);
+    let ca = home.replica(&[]).await;
+    home.until_roots_in("default", ca.root_pem()).await;
+    let first = home::state(&ca).await["authority"]["signing"].clone();
+
+    // A copy is taken, the Secret is lost, and the copy brings it back.
+    let mut copy = secrets.get(SECRET).await.expect("an operator may take a copy");
+    (copy.metadata.resource_version, copy.metadata.uid) = (None, None);
+    secrets.delete(SECRET, &DeleteParams::default()).await.expect("an operator may delete it");
+    ca.kill9();
+    assert_eq!(ca.plan().run_to_its_end().0, 1);
+    let mut restored =
+        secrets.create(&PostParams::default(), &copy).await.expect("an operator may restore it");
+    restored.metadata.labels.get_or_insert_default().insert("restored".to_owned(), "yes".to_owned());
+    secrets.replace(SECRET, &PostParams::default(), &restored).await.expect("an operator may change it");
+    let mut ca = ca;
+    ca.restart().await;
+    assert_eq!(home::state(&ca).await["authority"]["signing"], first);
+
+    // The root is given up, as the error of a start says.
+    ca.kill9();
+    secrets.delete(SECRET, &DeleteParams::default()).await.expect("an operator may delete it");
+    let bundles = Api::<ClusterTrustBundle>::all(operator.clone());
+    bundles.delete(TRUST_BUNDLE, &DeleteParams::default()).await.expect("an operator may take it back");
+    let leases = Api::<Lease>::namespaced(operator.clone(), NAMESPACE);
+    leases.delete("burgrave-ca", &DeleteParams::default()).await.expect("an operator may delete it");
+    let named = ListParams::default().fields(&format!("metadata.name={CONFIG_MAP}"));
+    let maps = Api::<ConfigMap>::all(operator.clone()).list(&named).await.expect("an operator may list them");
+    for map in maps.items {
+        let maps = Api::<ConfigMap>::namespaced(operator.clone(), &map.namespace().unwrap_or_default());
+        maps.delete(CONFIG_MAP, &DeleteParams::default()).await.expect("an operator may take them back");
+    }
+    ca.restart().await;
+    assert_ne!(home::state(&ca).await["authority"]["signing"], first, "there is a new root");
+
+    // Each of these was needed: whoever lacks one is refused.
+    let held = rights_of("burgrave-operator");
+    let seen = rights_of("burgrave-viewer");
+    let own: Vec<_> = held.iter().filter(|right| !seen.iter().any(|other| other.is_like(right))).collect();
+    assert!(own.len() >= 10, "{} rights are not all", own.len());
+    for right in own {
+        for (role, allowed) in [(right.lesser(), false), (right.role.clone(), true)] {
+            apply(&home.api.admin(), &role).await;
+            in_force_for(&home, right, "operator", allowed).await;
+        }
+    }
 }

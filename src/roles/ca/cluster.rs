@@ -118,19 +118,24 @@ impl Cluster {
             latest: latest(follower),
         };
         let pod_certificates = Board::default();
-        let signer = PodCertificates {
-            client: self.client.clone(),
-            signer_name: self.config.names.signer.clone(),
-            trust_domain: self.trust_domain.clone(),
-            profile: election.pods,
-            issuer: issuer.clone(),
-            leadership: leadership.clone(),
-            clock: clock.clone(),
-            metrics: PodCertificateMetrics::new(registry),
-            board: pod_certificates.clone(),
-        };
+        match &election.pods {
+            Ok(profile) => {
+                let signer = PodCertificates {
+                    client: self.client.clone(),
+                    signer_name: self.config.names.signer.clone(),
+                    trust_domain: self.trust_domain.clone(),
+                    profile: *profile,
+                    issuer: issuer.clone(),
+                    leadership: leadership.clone(),
+                    clock: clock.clone(),
+                    metrics: PodCertificateMetrics::new(registry),
+                    board: pod_certificates.clone(),
+                };
+                background.spawn(leadership.clone().while_leading(move || signer.clone().run()));
+            }
+            Err(why) => tracing::warn!(error = %why, "no pod certificates are signed"),
+        }
         background.spawn(leadership.clone().while_leading(move || publisher.clone().run()));
-        background.spawn(leadership.clone().while_leading(move || signer.clone().run()));
         Some((Controllers { leadership, distribution, pod_certificates }, campaign))
     }
 }
