@@ -24,6 +24,8 @@ use crate::install::facts::Node;
 use crate::k8s;
 use crate::k8s::Trouble;
 
+/// How many nodes are read at once: each is told with all its images, and there may be thousands.
+const NODES_AT_ONCE: u32 = 250;
 /// How long one look may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How many objects of `deploy/` are looked at at once; the other looks, of which there are eight, run beside them.
@@ -75,7 +77,20 @@ async fn nodes(client: &Client) -> Look<Vec<Node>> {
             .map(|about| about.kubelet_version)
             .unwrap_or_default(),
     };
-    once(nodes.list(&ListParams::default())).await.map(|list| list.items.into_iter().map(of).collect())
+    let mut seen = Vec::new();
+    let mut params = ListParams::default().limit(NODES_AT_ONCE);
+    loop {
+        match once(nodes.list(&params)).await {
+            Look::There(list) => {
+                seen.extend(list.items.into_iter().map(of));
+                match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                    Some(token) => params = params.continue_token(&token),
+                    None => return Look::There(seen),
+                }
+            }
+            other => return other.map(|_| Vec::new()),
+        }
+    }
 }
 
 /// Those that end take no new objects.
