@@ -118,6 +118,10 @@ impl Leadership {
     /// Waits until this process leads; `false` if it never will again.
     async fn gained(&mut self) -> bool {
         loop {
+            // Whoever runs no more cannot renew: what is left of its last hold is not begun on.
+            if self.office.has_changed().is_err() {
+                return false;
+            }
             self.office.borrow_and_update();
             if self.holds() {
                 return true;
@@ -297,12 +301,12 @@ impl Campaign {
     }
 
     async fn release(&mut self) {
+        // Whoever acts for us stops first.
+        self.office.send_replace(Office::default());
         let Some((version, transitions)) = self.candidate.release(self.since.elapsed()) else { return };
         let now = self.candidacy.clock.now();
         let claim = Claim { version: Some(version), transitions, begins: false };
         let lease = self.lease(&claim, None, now, now);
-        // Whoever acts for us stops first.
-        self.office.send_replace(Office::default());
         match Trouble::within(self.candidacy.timing.pause() * 2, self.write(&lease)).await {
             Ok(_) => tracing::info!(lease = self.candidacy.lease, "the lease is given back"),
             Err(trouble) => {
@@ -384,5 +388,9 @@ mod tests {
         assert_eq!(turn().await, 1, "nothing is begun, and begun again, in vain");
         office.send_replace(term(&clock));
         assert_eq!(turn().await, 2);
+        // The candidacy ends in the middle of a hold.
+        drop(office);
+        tokio::time::timeout(Duration::from_secs(5), &mut running).await.expect("so does the work");
+        assert_eq!(begun.get(), 2);
     }
 }

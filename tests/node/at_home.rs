@@ -267,6 +267,11 @@ async fn leader(cluster: &Cluster) -> (core::Pod, String) {
         .await
 }
 
+/// The files of a container, as its process sees them.
+fn inside_of(process: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{process}/root"))
+}
+
 /// Looks for the bytes of every key and token there is in all that anybody who is not meant to have them may read.
 pub(crate) async fn nothing_secret_is_told(cluster: &Cluster) {
     let mut told = cluster.logs_of_every_pod();
@@ -283,7 +288,7 @@ pub(crate) async fn nothing_secret_is_told(cluster: &Cluster) {
         // A key that the kubelet brings lies in a file, which only the pod may read.
         if spec.volumes.iter().flatten().any(|volume| volume.name == "identity") {
             let process = cluster.process_of(&pod.uid().expect("a pod has a uid"), "envoy");
-            let file = format!("/proc/{process}/root/var/run/secrets/burgrave/credentials.pem");
+            let file = inside_of(process).join("var/run/secrets/burgrave/credentials.pem");
             let text = std::fs::read_to_string(file).expect("the kubelet brought it");
             let key = text.split("-----END PRIVATE KEY-----").next().unwrap_or_default();
             let lines = key.lines().filter(|line| line.len() > 12 && !line.starts_with("-----"));
@@ -300,13 +305,12 @@ pub(crate) async fn nothing_secret_is_told(cluster: &Cluster) {
                 http::get((address_of(&pod).as_str(), pages), page).await.expect("it serves its pages");
             told.insert(format!("{page} of {}", pod.name_any()), answer);
         }
-        let root =
-            format!("/proc/{}/root", cluster.process_of(&pod.uid().expect("a pod has a uid"), "burgrave"));
+        let root = inside_of(cluster.process_of(&pod.uid().expect("a pod has a uid"), "burgrave"));
         let token = match is_ca {
             true => "var/run/secrets/kubernetes.io/serviceaccount/token",
             false => "var/run/secrets/tokens/istio-token",
         };
-        let token = std::fs::read_to_string(format!("{root}/{token}")).expect("a pod has its token");
+        let token = std::fs::read_to_string(root.join(token)).expect("a pod has its token");
         secrets.push(("a token's signature", token.trim().rsplit('.').next().unwrap_or_default().to_owned()));
     }
     let authority = Api::<core::Secret>::namespaced(cluster.admin(), SYSTEM).get("burgrave-authority").await;
