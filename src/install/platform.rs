@@ -84,7 +84,7 @@ pub(super) fn kubelets(nodes: &Look<Vec<Node>>) -> Finding {
             State::Warning,
             subject,
             format!(
-                "{count} of {} kubelets are older than 1.37 and cannot do pod certificates; agents work there: {}",
+                "{count} of {} kubelets are older than 1.37 and ask for no pod certificates by themselves; agents work there: {}",
                 nodes.len(),
                 named(&old, NAMED)
             ),
