@@ -16,6 +16,7 @@ pub mod envoy {
     pub use envoy_types::pb::envoy::config::core::v3::DataSource;
     pub use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
+    pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::GenericSecret;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::TlsCertificate;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type as SecretType;

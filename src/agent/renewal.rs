@@ -151,7 +151,8 @@ impl Renewal {
                 tracing::error!(%version, "not every proxy has answered the new roots; the new certificate is pushed all the same");
             }
         }
-        let secrets = Secrets { trust: Some(trust), identity: Some(identity), expired_at: None };
+        let secrets =
+            Secrets { trust: Some(trust), identity: Some(identity), expired_at: None, notice: None };
         self.secrets.send_replace(Arc::new(secrets));
     }
 

@@ -7,6 +7,7 @@ use crate::proto::envoy::Any;
 use crate::proto::envoy::CertificateValidationContext;
 use crate::proto::envoy::DataSource;
 use crate::proto::envoy::DiscoveryResponse;
+use crate::proto::envoy::GenericSecret;
 use crate::proto::envoy::Secret;
 use crate::proto::envoy::SecretType;
 use crate::proto::envoy::Specifier;
@@ -40,6 +41,7 @@ fn resource(secrets: &Secrets, name: &str) -> Option<Any> {
     let content = match name {
         names::IDENTITY => tls_certificate(secrets.identity.as_ref()?),
         names::TRUST => validation_context(secrets.trust.as_ref()?),
+        names::ISSUER => generic(secrets.notice.as_ref()?.to_json()),
         _ => return None,
     };
     let mut secret = Secret { name: name.to_owned(), r#type: Some(content) };
@@ -61,6 +63,10 @@ fn validation_context(trust: &Trust) -> SecretType {
         trusted_ca: inline(trust.bundle().to_pem().into_bytes()),
         ..CertificateValidationContext::default()
     })
+}
+
+fn generic(bytes: Vec<u8>) -> SecretType {
+    SecretType::GenericSecret(GenericSecret { secret: inline(bytes), ..GenericSecret::default() })
 }
 
 /// The message holds a copy of the key; what is left is the encoded one, which is on its way out.

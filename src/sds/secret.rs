@@ -8,6 +8,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use crate::identity::SpiffeId;
+use crate::sds::notice::Notice;
 use crate::sds::subscription::Offer;
 use crate::sds::version::Version;
 use crate::x509::CertificateChain;
@@ -21,6 +22,8 @@ pub mod names {
     pub const IDENTITY: &str = "default";
     /// The roots that peers are verified by.
     pub const TRUST: &str = "ROOTCA";
+    /// Which authority leaves ought to be signed by: what the CA tells agents, and no proxy asks for.
+    pub const ISSUER: &str = "burgrave.dev/issuer";
 }
 
 /// A workload's certificate and key, fit to be served when it was made.
@@ -46,6 +49,8 @@ pub struct Secrets {
     pub identity: Option<Identity>,
     /// The roots its peers are verified by.
     pub trust: Option<Trust>,
+    /// Which authority leaves ought to be signed by. Only the CA says so.
+    pub notice: Option<Notice>,
     /// When the last certificate expired, if it could not be renewed and is served no more.
     pub expired_at: Option<OffsetDateTime>,
 }
@@ -113,7 +118,7 @@ impl Trust {
         if !bundle.is_usable_at(now) {
             return Err(UnfitSecret::NoValidRoot(now));
         }
-        let version = Version::of(names::TRUST, bundle.roots().iter().map(|one| one.der().as_ref()));
+        let version = Version::from(bundle.digest().as_str());
         Ok(Self { bundle, version })
     }
 
@@ -133,6 +138,7 @@ impl Secrets {
     pub fn offer(&self) -> Offer {
         let identity = self.identity.iter().map(|held| (names::IDENTITY.to_owned(), held.version.clone()));
         let trust = self.trust.iter().map(|held| (names::TRUST.to_owned(), held.version.clone()));
-        identity.chain(trust).collect()
+        let notice = self.notice.iter().map(|held| (names::ISSUER.to_owned(), held.version()));
+        identity.chain(trust).chain(notice).collect()
     }
 }

@@ -1,10 +1,12 @@
 //! Pure: which roots are trusted?
 
+use ring::digest;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use crate::x509::certificate::Certificate;
 use crate::x509::certificate::InvalidCertificate;
+use crate::x509::certificate::hex;
 use crate::x509::pem;
 
 /// One or more CA certificates that a trust domain is verified by. Never empty: Envoy takes an empty
@@ -96,6 +98,16 @@ impl TrustBundle {
     /// The bundle as PEM, one block a root.
     pub fn to_pem(&self) -> String {
         self.0.iter().map(|root| pem::certificate(root.der())).collect()
+    }
+
+    /// Names this set of roots: the same roots in the same order have the same digest, anywhere. In hex.
+    pub fn digest(&self) -> String {
+        let mut digest = digest::Context::new(&digest::SHA256);
+        for root in &self.0 {
+            digest.update(&(root.der().len() as u64).to_be_bytes());
+            digest.update(root.der());
+        }
+        hex(digest.finish().as_ref().first_chunk::<16>().map_or(&[][..], |half| half))
     }
 
     /// Whether at least one of its roots is valid at `now`.
