@@ -51,6 +51,8 @@ pub mod signer;
 
 pub mod attest;
 
+pub mod census;
+
 pub mod issuance;
 
 pub mod authority;
@@ -60,6 +62,8 @@ pub mod distribution;
 pub mod pod_certificates;
 
 pub mod sds;
+
+pub mod rotation;
 
 pub mod agent;
 

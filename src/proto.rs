@@ -11,6 +11,17 @@ pub mod istio {
     tonic::include_proto!("istio.v1.auth");
 }
 
+/// `burgrave.admin.v1`: how operators see and rotate authorities.
+pub mod admin {
+    #![allow(
+        missing_docs,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated from proto/burgrave/admin/v1/admin.proto"
+    )]
+    tonic::include_proto!("burgrave.admin.v1");
+}
+
 /// Envoy's discovery messages and its secret discovery service.
 pub mod envoy {
     pub use envoy_types::pb::envoy::config::core::v3::DataSource;

@@ -17,30 +17,32 @@ use redb::TableDefinition;
 use redb::backends::FileBackend;
 use ring::rand::SecureRandom;
 use ring::rand::SystemRandom;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::PrivatePkcs8KeyDer;
+use zeroize::Zeroizing;
 
+use crate::authority::record::Parts;
 use crate::authority::record::Record;
+use crate::authority::record::part;
 use crate::authority::state_dir::open_state_dir;
 use crate::authority::store::Kept;
 use crate::authority::store::Revision;
 use crate::authority::store::Store;
 use crate::authority::store::StoreError;
 use crate::authority::store::Swap;
-use crate::x509::Certificate;
 use crate::x509::PrivateKey;
-use crate::x509::TrustBundle;
 use crate::x509::certificate::hex;
+use crate::x509::pem;
 
 const FILE: &str = "authority.redb";
 /// Ending of a store that is being made.
 const UNFINISHED: &str = ".new";
-/// What is kept of the root, by name; all of it is written in one transaction.
+/// The parts of the record, by name; all of it is written in one transaction.
 const ROOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("root");
-const KEY: &str = "key.pkcs8";
-const CERTIFICATE: &str = "certificate.der";
+/// Names in a store that was made before there were rotations; its next write renames them.
+const OLD_KEY: &str = "key.pkcs8";
+const OLD_CERTIFICATE: &str = "certificate.der";
 /// Trusted roots. A store made before there could be several has none, and trusts its certificate.
-const BUNDLE: &str = "bundle.pem";
+const OLD_BUNDLE: &str = "bundle.pem";
 /// Counts the writes, as text. A store made before there was a second write has none.
 const REVISION: &str = "revision";
 const FIRST: &str = "1";
@@ -85,26 +87,15 @@ impl EmbeddedStore {
             Err(redb::TableError::TableDoesNotExist(_)) => return Err(self.damaged("there is none in it")),
             Err(error) => return Err(self.failed(error)),
         };
-        let value = |name: &str| -> Result<Option<Vec<u8>>, StoreError> {
-            let found = table.get(name).map_err(|error| self.failed(error))?;
-            Ok(found.map(|found| found.value().to_vec()))
-        };
-        let (Some(key), Some(certificate)) = (value(KEY)?, value(CERTIFICATE)?) else {
-            return Err(self.damaged("key or certificate is missing"));
-        };
-        let der = PrivatePkcs8KeyDer::from(key);
-        let certificate =
-            Certificate::from_der(CertificateDer::from(certificate)).map_err(|error| self.damaged(error))?;
-        let bundle = match value(BUNDLE)? {
-            Some(pem) => TrustBundle::from_pem(&pem),
-            None => TrustBundle::new(vec![certificate.clone()]),
-        };
-        let record = Record {
-            key: PrivateKey::from_der(der.into()).map_err(|error| self.damaged(error))?,
-            bundle: bundle.map_err(|error| self.damaged(error))?,
-            certificate,
-        };
-        Ok(Some(Kept { record, revision: Revision(self.text_of(value(REVISION)?)?) }))
+        let mut parts = Parts::new();
+        for entry in table.iter().map_err(|error| self.failed(error))? {
+            let (name, value) = entry.map_err(|error| self.failed(error))?;
+            parts.insert(name.value().to_owned(), Zeroizing::new(value.value().to_vec()));
+        }
+        let revision = parts.remove(REVISION).map(|octets| octets.to_vec());
+        let parts = renamed(parts).map_err(|what| self.damaged(what))?;
+        let record = Record::from_parts(&parts).map_err(|damage| self.damaged(damage))?;
+        Ok(Some(Kept { record, revision: Revision(self.text_of(revision)?) }))
     }
 
     fn text_of(&self, revision: Option<Vec<u8>>) -> Result<String, StoreError> {
@@ -184,14 +175,12 @@ impl EmbeddedStore {
                     (count + 1).to_string()
                 }
             };
-            for (name, value) in [
-                (KEY, record.key.secret_der()),
-                (CERTIFICATE, record.certificate.der().as_ref()),
-                (BUNDLE, record.bundle.to_pem().as_bytes()),
-                (REVISION, next.as_bytes()),
-            ] {
-                table.insert(name, value).map_err(|error| self.failed(error))?;
+            // What is gone from the record is gone from the file: an old key above all.
+            table.retain(|_, _| false).map_err(|error| self.failed(error))?;
+            for (name, value) in &record.to_parts() {
+                table.insert(name.as_str(), value.as_slice()).map_err(|error| self.failed(error))?;
             }
+            table.insert(REVISION, next.as_bytes()).map_err(|error| self.failed(error))?;
             next
         };
         transaction.commit().map_err(|error| self.failed(error))?;
@@ -239,6 +228,22 @@ impl Store for EmbeddedStore {
     }
 }
 
+/// The parts of a store that was made before there were rotations, under today's names.
+fn renamed(mut parts: Parts) -> Result<Parts, String> {
+    let Some(key) = parts.remove(OLD_KEY) else { return Ok(parts) };
+    let der = PrivatePkcs8KeyDer::from(key.to_vec());
+    let key = PrivateKey::from_der(der.into()).map_err(|error| error.to_string())?;
+    let pem = key.secret_pem();
+    parts.insert(part::KEY.to_owned(), Zeroizing::new(pem.as_bytes().to_vec()));
+    if let Some(der) = parts.remove(OLD_CERTIFICATE) {
+        let pem = Zeroizing::new(pem::certificate(&der).into_bytes());
+        let bundle = parts.remove(OLD_BUNDLE).unwrap_or_else(|| pem.clone());
+        parts.insert(part::CERTIFICATE.to_owned(), pem);
+        parts.insert(part::ROOTS.to_owned(), bundle);
+    }
+    Ok(parts)
+}
+
 /// Takes away what processes that were killed in the middle of their first start have left: roots that signed nothing.
 fn remove_unfinished(directory: &Path) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
@@ -283,7 +288,7 @@ mod tests {
         drop(store);
         std::fs::write(path.join("authority.redb.1.new"), "of a process that was killed").unwrap();
         let kept = EmbeddedStore::new(&path).load().await.unwrap().unwrap();
-        assert_eq!((kept.record.certificate, kept.record.bundle), (first.certificate, first.bundle));
+        assert_eq!(kept.record.state, first.state);
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(path.join(FILE).metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "nothing unfinished is left");
@@ -302,7 +307,7 @@ mod tests {
         };
         assert_eq!(store.swap(Some(&first), &record()).await.unwrap(), Swap::Overtaken);
         let kept = store.load().await.unwrap().unwrap();
-        assert_eq!((kept.record.certificate, kept.revision), (second.certificate, revision));
+        assert_eq!((kept.record.state, kept.revision), (second.state, revision));
         std::fs::remove_dir_all(path).unwrap();
     }
 

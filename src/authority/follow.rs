@@ -1,4 +1,5 @@
-//! Follows the Secret while the CA runs: what it may change is taken over at once, and what it may not is refused aloud.
+//! Takes over what the store says, whoever has written it: at once where the steps of a rotation have led there, and not at all,
+//! but aloud, where somebody has put another signing key in its place.
 
 use std::fmt;
 use std::pin::pin;
@@ -14,6 +15,9 @@ use tokio::sync::watch;
 use crate::authority::kubernetes::Change;
 use crate::authority::kubernetes::KubernetesStore;
 use crate::authority::record::Record;
+use crate::authority::record::UnfitRecord;
+use crate::authority::state::Authority;
+use crate::authority::state::State;
 use crate::authority::store::Kept;
 use crate::authority::store::Revision;
 use crate::authority::store::Store;
@@ -26,20 +30,121 @@ use crate::signer::Issuer;
 /// A watch that does not get on for so long is more than a restart of the API server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What one record means for a process that signs.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The authorities.
+    pub state: Arc<State>,
+    /// Who signs for workloads.
+    pub issuer: Arc<Issuer>,
+    /// Who signs the certificate of the CA's own listener.
+    pub serving: Arc<Issuer>,
+}
+
+impl Held {
+    /// What `record` means.
+    ///
+    /// # Errors
+    /// If it cannot sign.
+    pub fn of(record: &Record, trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<Self, UnfitRecord> {
+        Ok(Self {
+            state: Arc::new(record.state.clone()),
+            issuer: Arc::new(record.issuer(trust_domain, now)?),
+            serving: Arc::new(record.serving(trust_domain, now)?),
+        })
+    }
+}
+
+impl Held {
+    /// What files that were read once mean: an authority that nothing ever happens to.
+    pub fn of_files(issuer: Issuer) -> Self {
+        let issuer = Arc::new(issuer);
+        let chain = match issuer.intermediates() {
+            [] => vec![issuer.certificate().clone()],
+            path => path.to_vec(),
+        };
+        let since = issuer.not_before();
+        let state = State::first(Authority::new(chain, issuer.root().clone(), since), since);
+        let others = issuer.bundle().roots().iter().filter(|root| *root != issuer.root());
+        let others: Vec<_> = others.cloned().collect();
+        // The roots came out of a bundle, so they are one.
+        let state = state.clone().with_extra(others).unwrap_or(state).with_sequence(1);
+        Self { state: Arc::new(state), serving: issuer.clone(), issuer }
+    }
+}
+
+/// What is in use in this process, for all who use a part of it. Clones share it.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    held: watch::Sender<Held>,
+    issuer: watch::Sender<Arc<Issuer>>,
+    serving: watch::Sender<Arc<Issuer>>,
+}
+
+impl InForce {
+    /// Begins with `held`.
+    pub fn new(held: Held) -> Self {
+        let (issuer, serving) = (held.issuer.clone(), held.serving.clone());
+        Self {
+            held: watch::Sender::new(held),
+            issuer: watch::Sender::new(issuer),
+            serving: watch::Sender::new(serving),
+        }
+    }
+
+    /// All of it, now.
+    pub fn held(&self) -> Held {
+        self.held.borrow().clone()
+    }
+
+    /// All of it, as it changes.
+    pub fn watch(&self) -> watch::Receiver<Held> {
+        self.held.subscribe()
+    }
+
+    /// Who signs for workloads.
+    pub fn issuer(&self) -> watch::Receiver<Arc<Issuer>> {
+        self.issuer.subscribe()
+    }
+
+    /// Who signs the certificate of the CA's own listener.
+    pub fn serving(&self) -> watch::Receiver<Arc<Issuer>> {
+        self.serving.subscribe()
+    }
+
+    fn put(&self, next: Held) {
+        let put = |place: &watch::Sender<Arc<Issuer>>, next: &Arc<Issuer>| {
+            let same = |old: &Issuer| {
+                old.authority() == next.authority()
+                    && old.bundle() == next.bundle()
+                    && old.intermediates() == next.intermediates()
+            };
+            place.send_if_modified(|held| {
+                let is_new = !same(held);
+                if is_new {
+                    *held = next.clone();
+                }
+                is_new
+            });
+        };
+        put(&self.issuer, &next.issuer);
+        put(&self.serving, &next.serving);
+        self.held.send_replace(next);
+    }
+}
+
 /// Says what is wrong with the kept authority now, `None` if nothing is.
 pub type Complain = Arc<dyn Fn(Option<String>) + Send + Sync>;
 
-/// Follows what is kept. Clones share all of it.
+/// Takes over what is kept. Clones share all of it.
 #[derive(Clone)]
 pub struct Follower {
-    /// Where it is kept.
-    pub store: KubernetesStore,
     /// Its trust domain.
     pub trust_domain: TrustDomain,
     /// Tells the time.
     pub clock: Clock,
-    /// The issuer in use, which is replaced when the roots change.
-    pub issuer: watch::Sender<Arc<Issuer>>,
+    /// What is in use.
+    pub in_force: InForce,
     /// Hears what is wrong.
     pub complain: Complain,
     /// The newest revision that was taken.
@@ -65,14 +170,14 @@ impl Newest {
 
 impl fmt::Debug for Follower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Follower").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Follower").field("newest", &self.newest).finish_non_exhaustive()
     }
 }
 
 impl Follower {
-    /// Follows for as long as it is polled. The last good issuer stays in use whatever happens to the Secret.
-    pub async fn run(self) {
-        let mut changes = pin!(self.store.watch());
+    /// Follows `store` for as long as it is polled. What was last good stays in use whatever happens to the Secret.
+    pub async fn run(self, store: KubernetesStore) {
+        let mut changes = pin!(store.watch());
         let mut failing: Option<Stopwatch> = None;
         while let Some(change) = changes.next().await {
             match change {
@@ -80,22 +185,21 @@ impl Follower {
                     let since = failing.get_or_insert_with(Stopwatch::start).elapsed();
                     // A restart of the API server is nothing, and the Secret is as it was.
                     match trouble.is_forbidden() || since > PATIENCE {
-                        true => (self.complain)(Some(format!(
-                            "{} is not followed: {trouble}",
-                            self.store.place()
-                        ))),
+                        true => {
+                            (self.complain)(Some(format!("{} is not followed: {trouble}", store.place())))
+                        }
                         false => {
                             tracing::debug!(error = %trouble, "the authority's Secret is not seen at the moment")
                         }
                     }
                     continue;
                 }
-                Change::Kept(kept) => self.take(&kept),
+                Change::Kept(kept) => self.take(&kept, &store.place()),
                 Change::Damaged(error) => (self.complain)(Some(error.to_string())),
-                Change::Gone => self.gone(),
+                Change::Gone => self.gone(&store.place()),
                 // What was wrong with what is kept still is, and only a look can tell.
                 Change::Well => {
-                    if let Err(error) = self.look().await {
+                    if let Err(error) = self.look(&store).await {
                         tracing::debug!(%error, "the authority's Secret is not seen at the moment");
                         continue;
                     }
@@ -109,38 +213,39 @@ impl Follower {
     ///
     /// # Errors
     /// If nobody can say what is kept. That it is gone or damaged is an answer: then what is held is the best there is.
-    pub async fn look(&self) -> Result<(), StoreError> {
-        match self.store.load().await {
-            Ok(Some(kept)) => self.take(&kept),
-            Ok(None) => self.gone(),
+    pub async fn look(&self, store: &dyn Store) -> Result<(), StoreError> {
+        match store.load().await {
+            Ok(Some(kept)) => self.take(&kept, &store.place()),
+            Ok(None) => self.gone(&store.place()),
             Err(error @ StoreError::Damaged { .. }) => (self.complain)(Some(error.to_string())),
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    fn take(&self, kept: &Kept) {
+    /// Takes over what is kept at `place`, unless something newer was taken before.
+    pub fn take(&self, kept: &Kept, place: &str) {
         if !self.newest.take(&kept.revision) {
             return;
         }
-        let held = self.issuer.borrow().clone();
-        let Next { issuer, wrong } = next(&held, &kept.record, &self.trust_domain, self.clock.now());
-        if let Some(issuer) = issuer {
-            let roots: Vec<_> = issuer.bundle().roots().iter().map(|root| root.fingerprint()).collect();
+        let held = self.in_force.held();
+        let Next { next, wrong } = next(&held, &kept.record, &self.trust_domain, self.clock.now());
+        if let Some(next) = next {
             tracing::info!(
-                roots = roots.join(" "),
+                bundle = next.state.sequence(),
+                signs = next.issuer.authority(),
+                roots = next.issuer.bundle().roots().len(),
                 revision = kept.revision.0,
-                "the trusted roots have changed"
+                "the authorities have changed"
             );
-            self.issuer.send_replace(Arc::new(issuer));
+            self.in_force.put(next);
         }
-        (self.complain)(wrong.map(|why| format!("{}: {why}", self.store.place())));
+        (self.complain)(wrong.map(|why| format!("{place}: {why}")));
     }
 
-    fn gone(&self) {
+    fn gone(&self, place: &str) {
         (self.complain)(Some(format!(
-            "{} is gone; this process still signs with what it holds in memory, but no later start can: restore it from a copy before the CA is restarted",
-            self.store.place()
+            "{place} is gone; this process still signs with what it holds in memory, but no later start can: restore it from a copy before the CA is restarted"
         )));
     }
 }
@@ -148,95 +253,54 @@ impl Follower {
 /// What follows from a record.
 #[derive(Debug, Default)]
 struct Next {
-    /// The issuer to use from now on, if it is another one.
-    issuer: Option<Issuer>,
+    /// What is in use from now on, if it is something else.
+    next: Option<Held>,
     /// What is wrong with the record.
     wrong: Option<String>,
 }
 
-/// What follows from `record` while `held` signs.
+/// What follows from `record` while `held` is in use.
 ///
-/// The signing key stays: readers must trust a root before anything is signed with it, and a process that runs cannot know
-/// that they do. The trusted roots are taken over as long as the one that signs is among them.
-fn next(held: &Issuer, record: &Record, trust_domain: &TrustDomain, now: OffsetDateTime) -> Next {
-    let wrong = match record.issuer(trust_domain, now) {
-        Err(unfit) => return Next { issuer: None, wrong: Some(unfit.to_string()) },
-        Ok(_) if record.certificate == *held.certificate() => None,
-        Ok(_) => Some(format!(
-            "it holds another signing root ({}) than the one in use ({}), which stays in use; put the old one back, or publish the new one in root-cert.pem first and restart the CA when every namespace has it",
-            record.certificate.fingerprint(),
-            held.certificate().fingerprint()
-        )),
+/// A key that signs is followed only by one that the steps of a rotation have put in its place: they have seen to it that
+/// readers trust it. Of a record that was changed by hand, the trusted roots are taken over as long as the one that signs is
+/// among them, and nothing else.
+fn next(held: &Held, record: &Record, trust_domain: &TrustDomain, now: OffsetDateTime) -> Next {
+    let fresh = match Held::of(record, trust_domain, now) {
+        Ok(fresh) => fresh,
+        Err(unfit) => return Next { next: None, wrong: Some(unfit.to_string()) },
     };
-    if record.bundle == *held.bundle() || !record.bundle.contains(held.root()) {
-        return Next { issuer: None, wrong };
+    let (old, new) = (&held.state.active().id, &record.state.active().id);
+    if old == new || !record.is_edited() && succeeds(&record.state, &held.state) {
+        let is_same = fresh.state == held.state && fresh.issuer.bundle() == held.issuer.bundle();
+        return Next { next: (!is_same).then_some(fresh), wrong: None };
     }
-    let chain = vec![held.certificate().clone()];
-    match Issuer::new(held.signer().clone(), chain, record.bundle.clone(), now) {
-        Ok(issuer) => Next { issuer: Some(issuer), wrong },
-        Err(unfit) => Next { issuer: None, wrong: Some(unfit.to_string()) },
+    let wrong = Some(format!(
+        "it holds another signing root ({}) than the one in use ({}), which stays in use; put the old one back, and move to another one by `burgrave root rotate --from`",
+        record.certificate().fingerprint(),
+        held.issuer.certificate().fingerprint()
+    ));
+    let bundle = record.state.bundle();
+    if bundle == *held.issuer.bundle() || !bundle.contains(held.issuer.root()) {
+        return Next { next: None, wrong };
     }
+    let path = held.state.active().path(&bundle);
+    match Issuer::new(held.issuer.signer().clone(), path, bundle, now) {
+        Ok(issuer) => {
+            let issuer = Arc::new(issuer.called(old.as_str()));
+            let next = Held { state: held.state.clone(), serving: issuer.clone(), issuer };
+            Next { next: Some(next), wrong }
+        }
+        Err(unfit) => Next { next: None, wrong: Some(unfit.to_string()) },
+    }
+}
+
+/// Whether the steps of rotations may have led from `before` to `after`: the authority that signed then is still known.
+fn succeeds(after: &State, before: &State) -> bool {
+    let old = &before.active().id;
+    let was_removed = after.past().iter().any(|past| past.removed.contains(old));
+    after.sequence() >= before.sequence() && (after.authority(old).is_some() || was_removed)
 }
 
 #[cfg(test)]
-mod tests {
-    use time::macros::datetime;
-
-    use super::*;
-    use crate::x509::PrivateKey;
-    use crate::x509::TrustBundle;
-
-    const NOW: OffsetDateTime = datetime!(2030-01-01 0:00 UTC);
-
-    fn record() -> Record {
-        Record::new_root(&"td".parse().unwrap(), Duration::from_secs(3600), NOW).unwrap()
-    }
-
-    #[test]
-    fn what_a_late_watch_shows_does_not_undo_what_a_look_has_found() {
-        let newest = Newest::default();
-        let taken = |revision: &str| newest.take(&Revision(revision.to_owned()));
-        assert_eq!(["7", "9", "8", "9", "10", "no number"].map(taken), [true, true, false, true, true, true]);
-    }
-
-    #[test]
-    fn trusted_roots_may_come_and_go_but_the_signing_root_stays() {
-        let domain = "td".parse().unwrap();
-        let (mut record, other) = (record(), record());
-        let held = record.issuer(&domain, NOW).unwrap();
-        let unchanged = next(&held, &record, &domain, NOW);
-        assert!(unchanged.issuer.is_none() && unchanged.wrong.is_none());
-        let both = vec![record.certificate.clone(), other.certificate.clone()];
-        record.bundle = TrustBundle::new(both.clone()).unwrap();
-        let wider = next(&held, &record, &domain, NOW).issuer.unwrap();
-        assert_eq!(wider.bundle().roots().len(), 2);
-        record.bundle = TrustBundle::new(vec![other.certificate.clone()]).unwrap();
-        let without = next(&held, &record, &domain, NOW);
-        assert!(without.issuer.is_none());
-        assert!(without.wrong.unwrap().contains("do not contain the signing root"));
-    }
-
-    #[test]
-    fn another_signing_root_is_not_followed_though_the_roots_beside_it_are() {
-        let domain = "td".parse().unwrap();
-        let (record, mut other) = (record(), record());
-        let held = record.issuer(&domain, NOW).unwrap();
-        let foreign = next(&held, &other, &domain, NOW);
-        assert!(foreign.issuer.is_none() && foreign.wrong.unwrap().contains("another signing root"));
-        other.bundle = TrustBundle::new(vec![record.certificate.clone(), other.certificate.clone()]).unwrap();
-        let moved = next(&held, &other, &domain, NOW);
-        assert!(moved.wrong.unwrap().contains("another signing root"));
-        let issuer = moved.issuer.unwrap();
-        assert_eq!((issuer.certificate(), issuer.bundle().roots().len()), (held.certificate(), 2));
-    }
-
-    #[test]
-    fn a_key_that_no_longer_fits_is_noticed_though_the_certificate_is_the_same() {
-        let domain = "td".parse().unwrap();
-        let mut record = record();
-        let held = record.issuer(&domain, NOW).unwrap();
-        record.key = PrivateKey::generate().unwrap();
-        let told = next(&held, &record, &domain, NOW);
-        assert!(told.issuer.is_none() && told.wrong.unwrap().contains("does not belong"));
-    }
-}
+#[path = "follow_tests.rs"]
+mod tests;

@@ -1,6 +1,5 @@
 //! The Kubernetes store: one Secret that all replicas share, replaced by its resourceVersion.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use kube::Client;
 use kube::api::ObjectMeta;
 use kube::api::PostParams;
 use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use crate::authority::record::Record;
 use crate::authority::store::Kept;
@@ -23,17 +23,9 @@ use crate::authority::store::StoreError;
 use crate::authority::store::Swap;
 use crate::k8s;
 use crate::k8s::Trouble;
-use crate::x509::Certificate;
-use crate::x509::PrivateKey;
-use crate::x509::TrustBundle;
-use crate::x509::pem;
 
 /// The Secret's type, so that nobody mistakes it for one of another use.
 const TYPE: &str = "burgrave.dev/authority";
-// The names are those of a plugged-in CA's files: such a Secret, mounted, is a --ca-dir.
-const CERTIFICATE: &str = "ca-cert.pem";
-const KEY: &str = "ca-key.pem";
-const BUNDLE: &str = "root-cert.pem";
 
 /// How long a call may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,36 +95,16 @@ impl KubernetesStore {
 
     fn kept(&self, mut secret: Secret) -> Result<Kept, StoreError> {
         let revision = secret.metadata.resource_version.take().unwrap_or_default();
-        let record = self.record(secret.data.get_or_insert_default());
-        forget(&mut secret);
-        Ok(Kept { record: record?, revision: Revision(revision) })
-    }
-
-    fn record(&self, data: &BTreeMap<String, ByteString>) -> Result<Record, StoreError> {
-        let part = |name: &str| {
-            let value = data.get(name).map(|value| value.0.as_slice());
-            value.ok_or_else(|| self.damaged(name, "is missing"))
-        };
-        let certificates =
-            pem::certificates(part(CERTIFICATE)?).map_err(|error| self.damaged(CERTIFICATE, error))?;
-        let [certificate] = certificates.try_into().map_err(|several: Vec<_>| {
-            self.damaged(CERTIFICATE, format!("holds {} certificates, and one is needed", several.len()))
-        })?;
-        Ok(Record {
-            key: PrivateKey::from_pem(part(KEY)?).map_err(|error| self.damaged(KEY, error))?,
-            certificate: Certificate::from_der(certificate)
-                .map_err(|error| self.damaged(CERTIFICATE, error))?,
-            bundle: TrustBundle::from_pem(part(BUNDLE)?).map_err(|error| self.damaged(BUNDLE, error))?,
-        })
+        let data = secret.data.take().unwrap_or_default();
+        let parts = data.into_iter().map(|(name, value)| (name, Zeroizing::new(value.0))).collect();
+        match Record::from_parts(&parts) {
+            Ok(record) => Ok(Kept { record, revision: Revision(revision) }),
+            Err(damage) => Err(StoreError::Damaged { place: self.place(), what: damage.to_string() }),
+        }
     }
 
     fn secret(&self, over: Option<&Revision>, record: &Record) -> Secret {
-        let value = |text: &str| ByteString(text.as_bytes().to_vec());
-        let data = [
-            (CERTIFICATE, value(&pem::certificate(record.certificate.der()))),
-            (KEY, value(&record.key.secret_pem())),
-            (BUNDLE, value(&record.bundle.to_pem())),
-        ];
+        let data = record.to_parts().into_iter().map(|(name, value)| (name, ByteString(value.to_vec())));
         Secret {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
@@ -141,7 +113,7 @@ impl KubernetesStore {
                 ..ObjectMeta::default()
             },
             type_: Some(TYPE.to_owned()),
-            data: Some(data.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+            data: Some(data.collect()),
             ..Secret::default()
         }
     }
@@ -162,10 +134,6 @@ impl KubernetesStore {
             }
             Err(source) => Err(StoreError::Api { place: self.place(), source }),
         }
-    }
-
-    fn damaged(&self, part: &str, what: impl fmt::Display) -> StoreError {
-        StoreError::Damaged { place: self.place(), what: format!("`{part}`: {what}") }
     }
 }
 

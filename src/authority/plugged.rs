@@ -129,13 +129,19 @@ pub fn load_plugged(
 /// A signing certificate that carries a SPIFFE ID carries that of its trust domain.
 fn check_trust_domain(one: &Certificate, wanted: &TrustDomain, path: &Path) -> Result<(), PluggedError> {
     let expected = SpiffeId::of_trust_domain(wanted).to_string();
-    let mut ids = one.facts().uris.iter().filter(|uri| uri.to_ascii_lowercase().starts_with("spiffe:"));
-    match ids.find(|uri| **uri != expected) {
+    match foreign_id(one, wanted) {
         None => Ok(()),
         Some(other) => {
-            Err(PluggedError::TrustDomain { path: path.to_owned(), found: other.clone(), expected })
+            Err(PluggedError::TrustDomain { path: path.to_owned(), found: other.to_owned(), expected })
         }
     }
+}
+
+/// A SPIFFE ID in a signing certificate that is not its trust domain's own, if there is one.
+pub(super) fn foreign_id<'a>(one: &'a Certificate, wanted: &TrustDomain) -> Option<&'a str> {
+    let expected = SpiffeId::of_trust_domain(wanted).to_string();
+    let mut ids = one.facts().uris.iter().filter(|uri| uri.to_ascii_lowercase().starts_with("spiffe:"));
+    ids.find(|uri| **uri != expected).map(String::as_str)
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<Certificate>, PluggedError> {

@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::authority::evidence::Contradiction;
-use crate::authority::evidence::Trusted;
-use crate::authority::evidence::Witness;
-use crate::authority::evidence::short;
-use crate::authority::evidence::weigh;
+use crate::authority::follow::Held;
 use crate::authority::record::NoNewRoot;
 use crate::authority::record::Record;
 use crate::authority::record::UnfitRecord;
 use crate::authority::store::Kept;
+use crate::authority::store::Revision;
 use crate::authority::store::Store;
 use crate::authority::store::StoreError;
 use crate::authority::store::Swap;
+use crate::authority::witness::Contradiction;
+use crate::authority::witness::Trusted;
+use crate::authority::witness::Witness;
+use crate::authority::witness::short;
+use crate::authority::witness::weigh;
 use crate::identity::TrustDomain;
 use crate::k8s::Trouble;
 use crate::signer::Issuer;
@@ -63,7 +65,7 @@ pub enum AuthorityError {
     /// The root that is kept is not the one that is trusted.
     #[error(
         "{place} holds root {root}, which workloads do not trust, or not all of them: they trust {} ({}); restore the copy that holds a trusted root. \
-         To move to root {root}, first keep the old signing root and add this one to root-cert.pem, and wait until it is published everywhere",
+         To move to root {root}, restore the old authority first, and bring this one by `burgrave root rotate --from`",
         .why.trusted, .why.places
     )]
     Stranger {
@@ -85,6 +87,17 @@ pub enum Origin {
     Made,
 }
 
+/// The authority that was taken over.
+#[derive(Debug)]
+pub struct Taken {
+    /// It.
+    pub held: Held,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Its version in the store.
+    pub revision: Revision,
+}
+
 /// What the store keeps, or a new root with a life of `lifetime` if nothing is kept and nothing trusted.
 ///
 /// However many replicas do so at once, all end with the same root: of two that make one, the store takes the first.
@@ -98,7 +111,7 @@ pub async fn take(
     trust_domain: &TrustDomain,
     lifetime: Duration,
     now: OffsetDateTime,
-) -> Result<(Issuer, Origin), AuthorityError> {
+) -> Result<Taken, AuthorityError> {
     if let Some(kept) = store.load().await? {
         return usable(store, witness, &kept, trust_domain, now).await;
     }
@@ -113,7 +126,10 @@ pub async fn take(
     let record = Record::new_root(trust_domain, lifetime, now)?;
     // In the store first: nothing is ever signed by a root that a crash could take away.
     match store.swap(None, &record).await? {
-        Swap::Done(_) => Ok((issuer(store, &record, trust_domain, now)?, Origin::Made)),
+        Swap::Done(revision) => {
+            let held = held(store, &record, trust_domain, now)?;
+            Ok(Taken { held, origin: Origin::Made, revision })
+        }
         Swap::Overtaken => match store.load().await? {
             Some(kept) => usable(store, witness, &kept, trust_domain, now).await,
             None => Err(AuthorityError::Store(StoreError::Damaged {
@@ -143,21 +159,22 @@ async fn usable(
     kept: &Kept,
     trust_domain: &TrustDomain,
     now: OffsetDateTime,
-) -> Result<(Issuer, Origin), AuthorityError> {
-    let issuer = issuer(store, &kept.record, trust_domain, now)?;
-    confirm(&store.place(), witness, &issuer).await?;
-    Ok((issuer, Origin::Stored))
+) -> Result<Taken, AuthorityError> {
+    let held = held(store, &kept.record, trust_domain, now)?;
+    confirm(&store.place(), witness, &held.issuer).await?;
+    Ok(Taken { held, origin: Origin::Stored, revision: kept.revision.clone() })
 }
 
 async fn look(place: &str, witness: &dyn Witness) -> Result<Vec<Trusted>, AuthorityError> {
     witness.look().await.map_err(|source| AuthorityError::Unknown { place: place.to_owned(), source })
 }
 
-fn issuer(
+fn held(
     store: &dyn Store,
     record: &Record,
     trust_domain: &TrustDomain,
     now: OffsetDateTime,
-) -> Result<Issuer, AuthorityError> {
-    record.issuer(trust_domain, now).map_err(|source| AuthorityError::Unfit { place: store.place(), source })
+) -> Result<Held, AuthorityError> {
+    Held::of(record, trust_domain, now)
+        .map_err(|source| AuthorityError::Unfit { place: store.place(), source })
 }

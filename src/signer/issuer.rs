@@ -27,6 +27,10 @@ pub struct Issuer {
     /// The root that the signing certificate leads to.
     root: Certificate,
     bundle: TrustBundle,
+    /// The bundle's digest, so that nobody has to compute it for each certificate.
+    bundle_digest: String,
+    /// What its authority is called.
+    authority: String,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     key_id: Vec<u8>,
@@ -147,7 +151,11 @@ impl Issuer {
         let pem_after_leaf =
             intermediates.iter().map(|one| pem::certificate(one.der())).chain([bundle.to_pem()]).collect();
         let root = root.clone();
+        let (bundle_digest, authority) =
+            (bundle.digest(), certificate.fingerprint().chars().take(16).collect());
         Ok(Self {
+            bundle_digest,
+            authority,
             signer,
             certificate,
             root,
@@ -158,6 +166,21 @@ impl Issuer {
             key_id,
             pem_after_leaf,
         })
+    }
+
+    /// The same under the name of its authority, where that is not the beginning of the certificate's fingerprint.
+    pub fn called(self, authority: &str) -> Self {
+        Self { authority: authority.to_owned(), ..self }
+    }
+
+    /// What its authority is called.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The digest of the trusted roots.
+    pub fn bundle_digest(&self) -> &str {
+        &self.bundle_digest
     }
 
     /// The certificate whose key signs.

@@ -83,7 +83,7 @@ impl Cluster {
     pub(super) fn control(
         &self,
         issuer: &watch::Receiver<Arc<Issuer>>,
-        follower: Option<&Follower>,
+        follower: Option<&(Follower, KubernetesStore)>,
         clock: &Clock,
         registry: &mut Registry,
         background: &mut JoinSet<()>,
@@ -141,13 +141,13 @@ impl Cluster {
 }
 
 /// How to make sure that the issuer in use is the latest there is. Files that were read once have no later one.
-fn latest(follower: Option<&Follower>) -> Latest {
+fn latest(follower: Option<&(Follower, KubernetesStore)>) -> Latest {
     let follower = follower.cloned();
     Arc::new(move || {
         let follower = follower.clone();
         Box::pin(async move {
             match follower {
-                Some(follower) => follower.look().await.map_err(|error| error.to_string()),
+                Some((follower, store)) => follower.look(&store).await.map_err(|error| error.to_string()),
                 None => Ok(()),
             }
         })

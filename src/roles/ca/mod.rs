@@ -22,6 +22,7 @@ use tonic::transport::Server;
 use crate::admin;
 use crate::admin::Admin;
 use crate::attest::Attestor;
+use crate::authority::InForce;
 use crate::clock::Clock;
 use crate::config::CaConfig;
 use crate::issuance::CertificateService;
@@ -34,7 +35,6 @@ pub use crate::roles::ca::error::CaError;
 use crate::roles::ca::root::Kept;
 use crate::roles::ca::serving::Serving;
 use crate::roles::ca::standing::Standing;
-use crate::signer::Issuer;
 use crate::telemetry::Expiries;
 use crate::tls;
 use crate::tls::HotCertificate;
@@ -48,7 +48,7 @@ const CONNECTION: Duration = Duration::from_secs(600);
 pub struct Ca {
     config: CaConfig,
     clock: Clock,
-    issuer: watch::Sender<Arc<Issuer>>,
+    in_force: InForce,
     kept: Kept,
     cluster: Option<Cluster>,
     attestor: Arc<dyn Attestor>,
@@ -71,9 +71,9 @@ impl Ca {
     /// If any of it fails. An API server that does not say what we may do is not an error: the CA starts and is not ready.
     pub async fn start(config: CaConfig, clock: Clock) -> Result<Self, CaError> {
         let cluster = Cluster::reach(&config).await?;
-        let (issuer, kept) = root::load(&config, cluster.as_ref(), &clock).await?;
+        let (held, kept) = root::load(&config, cluster.as_ref(), &clock).await?;
         if let Some(path) = &config.bundle_file {
-            root::write_bundle(path, &issuer.bundle().to_pem())?;
+            root::write_bundle(path, &held.issuer.bundle().to_pem())?;
         }
         let complaints = Complaints::default();
         let mut background = JoinSet::new();
@@ -81,8 +81,8 @@ impl Ca {
         let pages = admin::bind(config.admin_listen, "--admin-listen").await?;
         let client = cluster.as_ref().map(|cluster| &cluster.client);
         let attestor = attestation::attestor(&config, client, &clock, &complaints, &mut background).await?;
-        let issuer = watch::Sender::new(Arc::new(issuer));
-        Ok(Self { config, clock, issuer, kept, cluster, attestor, complaints, api, pages, background })
+        let in_force = InForce::new(held);
+        Ok(Self { config, clock, in_force, kept, cluster, attestor, complaints, api, pages, background })
     }
 
     /// The address of the certificate service.
@@ -100,13 +100,13 @@ impl Ca {
     pub async fn serve(mut self, stop: CancellationToken) -> Result<(), CaError> {
         let mut registry = Registry::default();
         let metrics = IssuanceMetrics::new(&mut registry);
-        let issuer = self.issuer.subscribe();
+        let issuer = self.in_force.issuer();
         let certificate = HotCertificate::default();
         let serving = Serving {
             certificate: certificate.clone(),
             names: self.config.serving_names.clone(),
             backdate: self.config.profile.backdate(),
-            issuer: issuer.clone(),
+            issuer: self.in_force.serving(),
             clock: self.clock.clone(),
         };
         let first_end = watch::Sender::new(serving.renew()?);
@@ -122,9 +122,10 @@ impl Ca {
             self.clock.clone(),
             metrics,
         ));
-        let follower = self.kept.follower(&self.config, &self.clock, &self.issuer, &self.complaints);
+        let follower = root::follower(&self.config, &self.clock, &self.in_force, &self.complaints);
+        let shared = self.kept.shared().map(|store| (follower.clone(), store));
         let (controllers, campaign) = match self.cluster.as_ref().and_then(|cluster| {
-            let follower = follower.as_ref();
+            let follower = shared.as_ref();
             cluster.control(&issuer, follower, &self.clock, &mut registry, &mut self.background, stop.clone())
         }) {
             Some((controllers, campaign)) => (Some(controllers), Some(campaign)),
@@ -137,8 +138,8 @@ impl Ca {
             controllers,
             clock: self.clock.clone(),
         };
-        if let Some(follower) = follower {
-            self.background.spawn(follower.run());
+        if let Some((follower, store)) = shared {
+            self.background.spawn(follower.run(store));
         }
         tracing::info!(
             address = %self.api.local_addr()?,

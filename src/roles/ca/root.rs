@@ -12,11 +12,14 @@ use crate::authority;
 use crate::authority::AuthorityError;
 use crate::authority::EmbeddedStore;
 use crate::authority::Follower;
+use crate::authority::Held;
+use crate::authority::InForce;
 use crate::authority::KubernetesStore;
 use crate::authority::Newest;
 use crate::authority::NoWitness;
 use crate::authority::Store;
 use crate::authority::StoreError;
+use crate::authority::Taken;
 use crate::authority::Witness;
 use crate::clock::Clock;
 use crate::clock::Stopwatch;
@@ -39,49 +42,50 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) enum Kept {
     /// Files that were read once.
     Files,
-    /// The store's lock is held for as long as this is.
-    Embedded { _lock: Box<EmbeddedStore> },
+    /// A file of this process alone; its lock is held for as long as this is.
+    Embedded(Arc<EmbeddedStore>),
     /// A Secret that may change.
-    Shared(Box<KubernetesStore>),
+    Shared(Arc<KubernetesStore>),
 }
 
-/// The issuer to begin with, and where it is kept.
+/// The authorities to begin with, and where they are kept.
 pub(super) async fn load(
     config: &CaConfig,
     cluster: Option<&Cluster>,
     clock: &Clock,
-) -> Result<(Issuer, Kept), CaError> {
+) -> Result<(Held, Kept), CaError> {
     let witness: Box<dyn Witness> = match cluster {
         Some(cluster) => Box::new(cluster.survey()),
         None => Box::new(NoWitness),
     };
-    let (issuer, kept) = match &config.authority {
+    let (held, kept) = match &config.authority {
         Authority::Plugged { directory } => {
             let issuer = authority::load_plugged(directory, &config.trust_domain, clock.now())?;
             let place = format!("directory `{}`", directory.display());
             patiently(async || authority::confirm(&place, witness.as_ref(), &issuer).await).await?;
-            (issuer, Kept::Files)
+            (Held::of_files(issuer), Kept::Files)
         }
         Authority::SelfSigned { state_dir, lifetime } => {
             let store = EmbeddedStore::new(state_dir);
-            let issuer = take(&store, witness.as_ref(), config, *lifetime, clock).await?;
-            (issuer, Kept::Embedded { _lock: Box::new(store) })
+            let held = take(&store, witness.as_ref(), config, *lifetime, clock).await?;
+            (held, Kept::Embedded(Arc::new(store)))
         }
         Authority::Shared { secret, lifetime } => {
             // It cannot be without a cluster; `config` sees to that, and no root is better than a wrong one.
             let cluster = cluster.ok_or(CaError::Ended)?;
             let store = cluster.store(secret);
-            let issuer = take(&store, witness.as_ref(), config, *lifetime, clock).await?;
-            (issuer, Kept::Shared(Box::new(store)))
+            let held = take(&store, witness.as_ref(), config, *lifetime, clock).await?;
+            (held, Kept::Shared(Arc::new(store)))
         }
     };
+    let issuer = &held.issuer;
     tracing::info!(
         root = %issuer.bundle().roots().iter().map(|root| root.fingerprint()).collect::<Vec<_>>().join(" "),
         signs = issuer.certificate().facts().subject_text,
         expires_at = %issuer.not_after(),
         "the authority is loaded"
     );
-    Ok((issuer, kept))
+    Ok((held, kept))
 }
 
 async fn take(
@@ -90,11 +94,11 @@ async fn take(
     config: &CaConfig,
     lifetime: Duration,
     clock: &Clock,
-) -> Result<Issuer, AuthorityError> {
+) -> Result<Held, AuthorityError> {
     let attempt = async || authority::take(store, witness, &config.trust_domain, lifetime, clock.now()).await;
-    let (issuer, origin) = patiently(attempt).await?;
+    let Taken { held, origin, .. } = patiently(attempt).await?;
     tracing::info!(?origin, place = store.place(), "the root is self-signed");
-    Ok(issuer)
+    Ok(held)
 }
 
 /// Tries again while the API server is only away.
@@ -124,24 +128,38 @@ fn is_passing(error: &AuthorityError) -> bool {
 }
 
 impl Kept {
-    /// Who follows what is kept, where it can change.
-    pub(super) fn follower(
-        &self,
-        config: &CaConfig,
-        clock: &Clock,
-        issuer: &watch::Sender<Arc<Issuer>>,
-        complaints: &Complaints,
-    ) -> Option<Follower> {
-        let Self::Shared(store) = self else { return None };
-        let complaints = complaints.clone();
-        Some(Follower {
-            store: KubernetesStore::clone(store),
-            trust_domain: config.trust_domain.clone(),
-            clock: clock.clone(),
-            issuer: issuer.clone(),
-            newest: Newest::default(),
-            complain: Arc::new(move |wrong| complaints.set(Part::Authority, wrong)),
-        })
+    /// The store, where there is one.
+    pub(super) fn store(&self) -> Option<Arc<dyn Store>> {
+        match self {
+            Self::Files => None,
+            Self::Embedded(store) => Some(store.clone()),
+            Self::Shared(store) => Some(store.clone()),
+        }
+    }
+
+    /// The store that others may change.
+    pub(super) fn shared(&self) -> Option<KubernetesStore> {
+        match self {
+            Self::Files | Self::Embedded(_) => None,
+            Self::Shared(store) => Some(KubernetesStore::clone(store)),
+        }
+    }
+}
+
+/// Who takes over what is kept.
+pub(super) fn follower(
+    config: &CaConfig,
+    clock: &Clock,
+    in_force: &InForce,
+    complaints: &Complaints,
+) -> Follower {
+    let complaints = complaints.clone();
+    Follower {
+        trust_domain: config.trust_domain.clone(),
+        clock: clock.clone(),
+        in_force: in_force.clone(),
+        newest: Newest::default(),
+        complain: Arc::new(move |wrong| complaints.set(Part::Authority, wrong)),
     }
 }
 

@@ -1,0 +1,405 @@
+//! Pure: is there evidence for the next step, and if not, whom does it wait for?
+//!
+//! A reader counts for as long as it can be asked, or has a leaf that lives. What a reader is known to trust is what its
+//! proxies have acknowledged, or what went out with its last answer. Nothing is taken for granted of anybody else.
+
+use time::OffsetDateTime;
+
+use crate::authority::state::AuthorityId;
+use crate::authority::state::Kind;
+use crate::authority::state::Stage;
+use crate::authority::state::State;
+
+/// How a reader hears of new roots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReaderKind {
+    /// It holds a stream open and acknowledges what all its proxies have acknowledged.
+    Agent,
+    /// It hears of them only with its next certificate, as Istio's agents do.
+    Client,
+    /// A pod whose kubelet brings certificates and roots as files.
+    Pod,
+    /// Whoever a replica that is gone may have certified without having told of it.
+    Unheard,
+}
+
+impl ReaderKind {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Client => "client",
+            Self::Pod => "pod",
+            Self::Unheard => "unheard",
+        }
+    }
+}
+
+/// Whether a reader can be asked now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Its stream is open; the present roots were sent to it then, if they were.
+    Open {
+        /// When.
+        sent: Option<OffsetDateTime>,
+    },
+    /// It has no stream, since then if it had one.
+    None {
+        /// Since when.
+        lost: Option<OffsetDateTime>,
+    },
+}
+
+/// Somebody who verifies peers by our roots, or is verified by them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reader {
+    /// Its SPIFFE ID, or what there is instead.
+    pub name: String,
+    /// The pod, as `namespace/name`.
+    pub pod: Option<String>,
+    /// The node.
+    pub node: Option<String>,
+    /// How it hears of new roots.
+    pub kind: ReaderKind,
+    /// Whether it can be asked.
+    pub link: Link,
+    /// The digest of the roots it is known to trust.
+    pub bundle: Option<String>,
+    /// Why it last refused something that was sent to it.
+    pub trouble: Option<String>,
+    /// Its leaves that may be in use: who signed them, and until when they live, clocks that are late included.
+    pub leaves: Vec<(AuthorityId, OffsetDateTime)>,
+}
+
+impl Reader {
+    /// Until when it counts without being asked; `None` if it has no leaf that lives.
+    pub fn until(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        self.leaves.iter().map(|(_, until)| *until).filter(|until| *until > now).max()
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.link, Link::Open { .. })
+    }
+
+    fn counts(&self, now: OffsetDateTime) -> bool {
+        self.is_open() || self.until(now).is_some()
+    }
+}
+
+/// A process that signs and serves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replica {
+    /// Its name.
+    pub name: String,
+    /// The number of the roots that it serves.
+    pub sequence: u64,
+    /// Who signs in it.
+    pub signs_with: AuthorityId,
+}
+
+/// Whether the roots are where those read them who have no stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publication {
+    /// Nobody reads them anywhere else.
+    NotNeeded,
+    /// Not everywhere, or it is not known.
+    Pending {
+        /// In how many places they are missing, if it is known.
+        places: Option<usize>,
+    },
+    /// Everywhere, since then.
+    Done {
+        /// Since when.
+        since: OffsetDateTime,
+    },
+}
+
+/// All that is known of readers and replicas, merged from all replicas.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// Everybody who may have a leaf, or has a stream.
+    pub readers: Vec<Reader>,
+    /// All replicas that are alive.
+    pub replicas: Vec<Replica>,
+    /// Where the present roots are published.
+    pub publication: Publication,
+    /// How long files take to follow what is published.
+    pub refresh: time::Duration,
+}
+
+/// One whom a step waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its SPIFFE ID, the name of a replica, or what is missing.
+    pub who: String,
+    /// Its pod, as `namespace/name`.
+    pub pod: Option<String>,
+    /// Its node.
+    pub node: Option<String>,
+    /// What it is: `agent`, `client`, `pod`, `unheard`, `replica`, `published`.
+    pub kind: &'static str,
+    /// What it has not done.
+    pub why: String,
+    /// When it stops to count, if it does so by itself.
+    pub until: Option<OffsetDateTime>,
+}
+
+/// How far the evidence for a step is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// How many count.
+    pub total: usize,
+    /// Whom it waits for.
+    pub waiting: Vec<Waiting>,
+}
+
+impl Gate {
+    /// Whether nobody is waited for.
+    pub fn is_open(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How many have done what is waited for.
+    pub fn done(&self) -> usize {
+        self.total.saturating_sub(self.waiting.len())
+    }
+
+    fn ask(&mut self, waiting: Option<Waiting>) {
+        self.total += 1;
+        self.waiting.extend(waiting);
+    }
+}
+
+/// Proof that every reader who counts trusts the roots of one state; or that somebody took it upon themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distributed {
+    sequence: u64,
+    forced_by: Option<String>,
+}
+
+/// Proof that nobody who counts needs an authority's root any more; or that somebody took it upon themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unneeded {
+    sequence: u64,
+    authority: AuthorityId,
+    forced_by: Option<String>,
+}
+
+impl Distributed {
+    /// The number of the roots it is about.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Who goes on without evidence, if anybody does.
+    pub fn forced_by(&self) -> Option<&str> {
+        self.forced_by.as_deref()
+    }
+
+    /// Goes on without evidence, on somebody's own account.
+    pub fn forced(state: &State, by: &str) -> Self {
+        Self { sequence: state.sequence(), forced_by: Some(by.to_owned()) }
+    }
+}
+
+impl Unneeded {
+    /// The number of the roots it is about.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The authority it is about.
+    pub fn authority(&self) -> &AuthorityId {
+        &self.authority
+    }
+
+    /// Who goes on without evidence, if anybody does.
+    pub fn forced_by(&self) -> Option<&str> {
+        self.forced_by.as_deref()
+    }
+
+    /// Goes on without evidence, on somebody's own account.
+    pub fn forced(state: &State, authority: &AuthorityId, by: &str) -> Self {
+        Self { sequence: state.sequence(), authority: authority.clone(), forced_by: Some(by.to_owned()) }
+    }
+}
+
+/// Whether every reader who counts trusts the roots of `state`.
+///
+/// # Errors
+/// Whom it waits for.
+pub fn distributed(state: &State, evidence: &Evidence, now: OffsetDateTime) -> Result<Distributed, Gate> {
+    let gate = distribution(state, evidence, now);
+    match gate.is_open() {
+        true => Ok(Distributed { sequence: state.sequence(), forced_by: None }),
+        false => Err(gate),
+    }
+}
+
+/// Whether nobody who counts needs the root of the retiring `authority` any more.
+///
+/// # Errors
+/// Whom it waits for.
+pub fn unneeded(
+    state: &State,
+    authority: &AuthorityId,
+    evidence: &Evidence,
+    now: OffsetDateTime,
+) -> Result<Unneeded, Gate> {
+    let gate = reissue(state, authority, evidence, now);
+    match gate.is_open() {
+        true => Ok(Unneeded { sequence: state.sequence(), authority: authority.clone(), forced_by: None }),
+        false => Err(gate),
+    }
+}
+
+/// How far the roots of `state` have got.
+pub fn distribution(state: &State, evidence: &Evidence, now: OffsetDateTime) -> Gate {
+    let mut gate = Gate::default();
+    let digest = state.bundle().digest();
+    let reach = Reach::of(state);
+    for replica in &evidence.replicas {
+        let is_late = replica.sequence < state.sequence();
+        let why = format!("serves bundle {} and not yet {}", replica.sequence, state.sequence());
+        gate.ask(is_late.then(|| of_replica(replica, why)));
+    }
+    let pods = evidence.readers.iter().any(|one| one.kind == ReaderKind::Pod && reach.waits_for(one, now));
+    if evidence.publication != Publication::NotNeeded {
+        gate.ask(publication(evidence, pods, now));
+    }
+    for reader in evidence.readers.iter().filter(|one| reach.waits_for(one, now)) {
+        // Files are judged by what is published, above.
+        let has_it = reader.kind == ReaderKind::Pod || reader.bundle.as_ref() == Some(&digest);
+        gate.ask((!has_it).then(|| of_reader(reader, lacks(reader), now)));
+    }
+    gate
+}
+
+/// How far the workloads have moved away from the retiring `authority`.
+pub fn reissue(state: &State, authority: &AuthorityId, evidence: &Evidence, now: OffsetDateTime) -> Gate {
+    let mut gate = Gate::default();
+    let active = &state.active().id;
+    for replica in &evidence.replicas {
+        let why = format!("still signs with `{}`", replica.signs_with);
+        gate.ask((replica.signs_with != *active).then(|| of_replica(replica, why)));
+    }
+    if stays_trusted(state, authority) {
+        // Leaves under another intermediate of the same root stay good.
+        return gate;
+    }
+    let reach = Reach::of(state);
+    let digest = state.bundle().digest();
+    for reader in evidence.readers.iter().filter(|one| reach.may_not_be_cut_off(one, now)) {
+        let ends = reader.leaves.iter().filter(|(by, until)| by == authority && *until > now);
+        let until = ends.map(|(_, until)| *until).max();
+        let why = match until {
+            Some(until) => Some(holds(reader, authority, until)),
+            // With cross-certificates it may have signed before everybody knew its root.
+            None if reader.kind != ReaderKind::Pod && reader.bundle.as_ref() != Some(&digest) => {
+                Some(lacks(reader))
+            }
+            None => None,
+        };
+        gate.ask(why.map(|why| Waiting { until, ..of_reader(reader, why, now) }));
+    }
+    if evidence.publication != Publication::NotNeeded {
+        gate.ask(publication(evidence, true, now));
+    }
+    gate
+}
+
+/// Whom a step waits for.
+struct Reach {
+    /// A key is known to others: who cannot be asked is not waited for.
+    emergency: bool,
+    /// Who cannot be asked can verify the prepared authority's leaves by the old root.
+    crossed: bool,
+}
+
+impl Reach {
+    fn of(state: &State) -> Self {
+        Self {
+            emergency: state.rotation().is_some_and(|one| one.kind == Kind::Emergency),
+            crossed: state.prepared().is_some_and(|one| one.cross.is_some()),
+        }
+    }
+
+    fn waits_for(&self, reader: &Reader, now: OffsetDateTime) -> bool {
+        reader.counts(now) && (reader.is_open() || !(self.emergency || self.crossed))
+    }
+
+    fn may_not_be_cut_off(&self, reader: &Reader, now: OffsetDateTime) -> bool {
+        reader.counts(now) && (reader.is_open() || !self.emergency)
+    }
+}
+
+/// Whether the root of an authority stays in the bundle without it.
+fn stays_trusted(state: &State, authority: &AuthorityId) -> bool {
+    let Some(own) = state.authority(authority) else { return false };
+    let others = state.authorities().iter().filter(|one| one.id != *authority && one.stage != Stage::Retired);
+    others.map(|one| &one.root).chain(state.extra()).any(|root| *root == own.root)
+}
+
+fn publication(evidence: &Evidence, are_read_as_files: bool, now: OffsetDateTime) -> Option<Waiting> {
+    let (why, until) = match evidence.publication {
+        Publication::NotNeeded => return None,
+        Publication::Done { since } if !are_read_as_files || since + evidence.refresh <= now => return None,
+        Publication::Done { since } => {
+            let until = since + evidence.refresh;
+            ("they are published everywhere, and mounted files follow within a while".to_owned(), Some(until))
+        }
+        Publication::Pending { places: Some(places) } => {
+            (format!("they are missing in {places} namespaces, or in the ClusterTrustBundle"), None)
+        }
+        Publication::Pending { places: None } => {
+            ("it is not known yet whether they are everywhere; the leader tells".to_owned(), None)
+        }
+    };
+    let who = "the published roots".to_owned();
+    Some(Waiting { who, pod: None, node: None, kind: "published", why, until })
+}
+
+fn of_replica(replica: &Replica, why: String) -> Waiting {
+    Waiting { who: replica.name.clone(), pod: None, node: None, kind: "replica", why, until: None }
+}
+
+fn of_reader(reader: &Reader, why: String, now: OffsetDateTime) -> Waiting {
+    Waiting {
+        who: reader.name.clone(),
+        pod: reader.pod.clone(),
+        node: reader.node.clone(),
+        kind: reader.kind.name(),
+        why,
+        until: match reader.link {
+            Link::Open { .. } => None,
+            Link::None { .. } => reader.until(now),
+        },
+    }
+}
+
+fn lacks(reader: &Reader) -> String {
+    match (&reader.trouble, reader.link, reader.kind) {
+        (Some(trouble), Link::Open { .. }, _) => format!("refused the roots: {trouble}"),
+        (None, Link::Open { sent: Some(sent) }, _) => format!("was sent the roots at {sent} and has not acknowledged them"),
+        (None, Link::Open { sent: None }, _) => "is connected, and was not sent the roots yet".to_owned(),
+        (_, Link::None { lost: Some(lost) }, _) => {
+            format!("is disconnected since {lost}; it counts until it comes back or its certificate expires")
+        }
+        (_, Link::None { .. }, ReaderKind::Unheard) => {
+            "certificates that a replica which is gone may have signed just before its end; they count until they would expire".to_owned()
+        }
+        (_, Link::None { .. }, _) => {
+            "hears of new roots only with its next certificate; it counts until then, or until its certificate expires".to_owned()
+        }
+    }
+}
+
+fn holds(reader: &Reader, authority: &AuthorityId, until: OffsetDateTime) -> String {
+    match (&reader.trouble, reader.is_open()) {
+        (Some(trouble), true) => format!("has not moved away from `{authority}`: {trouble}"),
+        (None, true) => format!("may still use a certificate of `{authority}`, until {until}"),
+        (_, false) => {
+            format!("has a certificate of `{authority}`, and cannot be asked; it counts until {until}")
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Who has which certificate, and which roots are they known to trust?
