@@ -1,4 +1,4 @@
-//! The generated messages and services, under short names; nothing is added to them.
+//! The generated messages and services, under short names; nothing is added to them but what keeps secrets out of `Debug`.
 
 /// `istio.v1.auth`: the certificate service of Istio's agents.
 pub mod istio {
@@ -20,6 +20,24 @@ pub mod admin {
         reason = "generated from proto/burgrave/admin/v1/admin.proto"
     )]
     tonic::include_proto!("burgrave.admin.v1");
+
+    // A key and a passphrase travel in these; only what names them may be printed.
+
+    impl std::fmt::Debug for New {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            let files: Vec<_> = self.files.keys().collect();
+            f.debug_struct("New")
+                .field("files", &files)
+                .field("cross_sign", &self.cross_sign)
+                .finish_non_exhaustive()
+        }
+    }
+
+    impl std::fmt::Debug for ExportRequest {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("ExportRequest")
+        }
+    }
 }
 
 /// Envoy's discovery messages and its secret discovery service.
