@@ -95,7 +95,7 @@ impl Publisher {
         let since = Stopwatch::start();
         let _forget = Forget(self.status.clone());
         self.catch_up().await;
-        let mut bundle: Arc<str> = self.issuer.borrow_and_update().bundle().to_pem().into();
+        let (mut bundle, mut digest) = self.present();
         let mut board = Board::new(objects::digest_of(&bundle));
         let mut shown = std::pin::pin!(self.watches());
         let mut writes = FuturesUnordered::new();
@@ -106,7 +106,7 @@ impl Publisher {
             {
                 writes.push(self.write(place, write, flight, bundle.clone()));
             }
-            self.tell(&board, &mut trouble);
+            self.tell(&digest, &board, &mut trouble);
             let due = board.queue().0.filter(|_| board.queue().1 < PARALLEL);
             tokio::select! {
                 Some(shown) = shown.next() => feed(&mut board, &mut trouble, shown, since.elapsed()),
@@ -115,12 +115,18 @@ impl Publisher {
                     if changed.is_err() {
                         return;
                     }
-                    bundle = self.issuer.borrow_and_update().bundle().to_pem().into();
+                    (bundle, digest) = self.present();
                     board.want(objects::digest_of(&bundle), since.elapsed());
                 }
                 () = sleep_until(due, since) => {}
             }
         }
+    }
+
+    /// The bundle as PEM, and its digest.
+    fn present(&mut self) -> (Arc<str>, String) {
+        let issuer = self.issuer.borrow_and_update();
+        (issuer.bundle().to_pem().into(), issuer.bundle_digest().to_owned())
     }
 
     /// What this process knows of the roots may be older than what an earlier leader has published: a watch may be late, and
@@ -213,12 +219,13 @@ impl Publisher {
         }
     }
 
-    fn tell(&self, board: &Board, troubles: &mut Troubles) {
+    fn tell(&self, digest: &str, board: &Board, troubles: &mut Troubles) {
         troubles.writes.retain(|place, _| board.is_pending(place));
         let trouble = troubles.watches.values().chain(troubles.writes.values()).next().cloned();
         let status = match (board.namespaces(), trouble) {
             (None, None) => None,
             (namespaces, trouble) => Some(Status {
+                bundle: digest.to_owned(),
                 namespaces,
                 pending: namespaces.map(|_| board.pending().count()),
                 pending_names: board.pending().take(NAMED).map(str::to_owned).collect(),

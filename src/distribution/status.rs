@@ -20,6 +20,8 @@ pub(super) const NAMED: usize = 10;
 /// Where trust has got to, as the leader sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Status {
+    /// The digest of the present bundle.
+    pub bundle: String,
     /// How many namespaces there are; `None` until they and their ConfigMaps have been seen.
     pub namespaces: Option<usize>,
     /// How many of them do not have the present bundle yet; `None` as long as that is not known.

@@ -35,6 +35,7 @@ pub use prepare::prepare;
 pub use profile::InvalidProfile;
 pub use profile::Profile;
 pub use service::CertificateService;
+pub use service::bearer_token;
 pub use serving::ServingError;
 pub use serving::ServingNames;
 pub use serving::serving_certificate;

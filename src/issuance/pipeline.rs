@@ -9,6 +9,9 @@ use crate::attest::Attested;
 use crate::attest::Attestor;
 use crate::attest::Credentials;
 use crate::attest::NotAttested;
+use crate::census::Caller;
+use crate::census::Census;
+use crate::census::Leaf;
 use crate::clock::Clock;
 use crate::clock::Stopwatch;
 use crate::issuance::audit;
@@ -18,6 +21,7 @@ use crate::issuance::metrics::IssuanceMetrics;
 use crate::issuance::prepare::NotPrepared;
 use crate::issuance::prepare::Prepared;
 use crate::issuance::prepare::prepare;
+use crate::issuance::profile::Profile;
 use crate::signer::Issuer;
 use crate::signer::SignError;
 use crate::x509::Csr;
@@ -50,6 +54,8 @@ pub struct Asked<'a> {
     pub lifetime: i64,
     /// Whether an identity other than the caller's own is asked for.
     pub for_another: bool,
+    /// Whether certificate and roots reach the caller as files that a kubelet keeps.
+    pub by_files: bool,
 }
 
 /// A PKCS#10 request as it came.
@@ -127,6 +133,7 @@ pub struct Pipeline {
     attestor: Arc<dyn Attestor>,
     policy: GrantPolicy,
     issuer: watch::Receiver<Arc<Issuer>>,
+    census: Census,
     clock: Clock,
     metrics: IssuanceMetrics,
 }
@@ -137,10 +144,11 @@ impl Pipeline {
         attestor: Arc<dyn Attestor>,
         policy: GrantPolicy,
         issuer: watch::Receiver<Arc<Issuer>>,
+        census: Census,
         clock: Clock,
         metrics: IssuanceMetrics,
     ) -> Self {
-        Self { attestor, policy, issuer, clock, metrics }
+        Self { attestor, policy, issuer, census, clock, metrics }
     }
 
     /// Issues a certificate, or says why not; both are counted and written down.
@@ -166,9 +174,10 @@ impl Pipeline {
             csr: Encoded::Pem(&request.csr),
             lifetime: request.lifetime,
             for_another: request.for_another,
+            by_files: false,
         };
         let issuer = self.issuer.borrow().clone();
-        issue_to(&caller, asked, &self.policy, issuer, self.clock.now()).await
+        issue_to(&caller, asked, &self.policy, issuer, &self.census, self.clock.now()).await
     }
 }
 
@@ -181,6 +190,7 @@ pub async fn issue_to(
     asked: Asked<'_>,
     policy: &GrantPolicy,
     issuer: Arc<Issuer>,
+    census: &Census,
     now: OffsetDateTime,
 ) -> Result<Issued, Refused> {
     // 2. Do they hold the key? Nothing but the public key survives this step.
@@ -196,12 +206,29 @@ pub async fn issue_to(
     let prepared = prepare(csr, grant, policy.profile(), issuer, serial, now)?;
     // 5. Sign it, once the intent is on record: a record exists for every certificate that could exist.
     audit::intended(asked.id, caller, &spiffe_id, &prepared);
+    census.will_sign(&holder(caller, spiffe_id, asked.by_files), &leaf(&prepared, policy.profile()));
     let serial = prepared.serial().clone();
     let (not_before, not_after) = (prepared.not_before(), prepared.not_after());
     let chain = sign(prepared).await?;
     // 6. The chain goes out.
     audit::issued(asked.id, &serial);
     Ok(Issued { chain, not_before, not_after })
+}
+
+/// The caller, as one who will hold a certificate.
+fn holder(caller: &Attested, spiffe_id: String, by_files: bool) -> Caller {
+    let pod = caller.pod().map(|pod| (format!("{}/{}", caller.namespace(), pod.name), pod.uid.clone()));
+    Caller { spiffe_id, pod, node: caller.node().map(|node| node.name.clone()), by_files }
+}
+
+/// The leaf, as one that may be in use: peers whose clocks are late take it for as much longer as it is backdated for them.
+fn leaf(prepared: &Prepared, profile: &Profile) -> Leaf {
+    Leaf {
+        authority: prepared.issuer().authority().to_owned(),
+        until: prepared.not_after() + profile.backdate(),
+        serial: prepared.serial().to_string(),
+        bundle: prepared.issuer().bundle_digest().to_owned(),
+    }
 }
 
 /// Signs on this task, or on a thread of its own if the key is of a slow kind.

@@ -91,7 +91,8 @@ fn for_another(message: &IstioCertificateRequest) -> bool {
     }
 }
 
-fn bearer_token(metadata: &MetadataMap) -> Option<String> {
+/// The bearer token that came with a call, if one did.
+pub fn bearer_token(metadata: &MetadataMap) -> Option<String> {
     let value = metadata.get("authorization")?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())

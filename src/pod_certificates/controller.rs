@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::attest::ApiPod;
 use crate::chance::draw;
+use crate::census::Census;
 use crate::clock::Clock;
 use crate::clock::Stopwatch;
 use crate::identity::TrustDomain;
@@ -55,6 +56,8 @@ pub struct PodCertificates {
     pub issuer: watch::Receiver<Arc<Issuer>>,
     /// Whether we may write, asked right before each write.
     pub leadership: Leadership,
+    /// Who has which certificate.
+    pub census: Census,
     /// Tells the time.
     pub clock: Clock,
     /// What is counted.
@@ -113,6 +116,7 @@ impl PodCertificates {
             profile: self.profile,
             issuer: self.issuer.clone(),
             leadership: self.leadership.clone(),
+            census: self.census.clone(),
             clock: self.clock.clone(),
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::attest::ApiPod;
 use crate::attest::LivePod;
+use crate::census::Census;
 use crate::chance::draw;
 use crate::clock::Clock;
 use crate::issuance::Asked;
@@ -50,6 +51,7 @@ pub(super) struct Worker {
     pub(super) profile: PodProfile,
     pub(super) issuer: watch::Receiver<Arc<Issuer>>,
     pub(super) leadership: Leadership,
+    pub(super) census: Census,
     pub(super) clock: Clock,
 }
 
@@ -100,8 +102,8 @@ impl Worker {
         // 2. The steps that all entrances share, from the proof of possession to the signature.
         let csr = Encoded::Der(&request.stub);
         let id = request.audit_id();
-        let asked = Asked { id: &id, csr, lifetime: due.seconds, for_another: false };
-        issue_to(&due.caller, asked, &self.policy, issuer, now).await.map_err(|refused| {
+        let asked = Asked { id: &id, csr, lifetime: due.seconds, for_another: false, by_files: true };
+        issue_to(&due.caller, asked, &self.policy, issuer, &self.census, now).await.map_err(|refused| {
             let no = refusal(&refused);
             // A denial is on record once it is written. What waits would be there again with each try, but a signature that
             // was intended has to have an end.

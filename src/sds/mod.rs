@@ -12,6 +12,7 @@
 
 pub mod bootstrap;
 mod client;
+mod ear;
 mod encode;
 mod metrics;
 mod notice;
@@ -25,6 +26,7 @@ mod version;
 pub use client::ClientError;
 pub use client::connect;
 pub use client::served;
+pub use ear::Ear;
 pub use encode::SECRET_TYPE;
 pub use metrics::SdsMetrics;
 pub use notice::InvalidNotice;

@@ -18,6 +18,7 @@ use crate::proto::envoy::DiscoveryRequest;
 use crate::proto::envoy::DiscoveryResponse;
 use crate::proto::envoy::SecretDiscoveryService;
 use crate::proto::envoy::SecretDiscoveryServiceServer;
+use crate::sds::ear::Ear;
 use crate::sds::encode;
 use crate::sds::encode::SECRET_TYPE;
 use crate::sds::metrics::SdsMetrics;
@@ -57,8 +58,25 @@ impl SecretService {
         SecretDiscoveryServiceServer::new(self)
     }
 
+    /// Serves one stream; `ear` hears what happens on it.
+    pub fn stream(
+        &self,
+        requests: Streaming<DiscoveryRequest>,
+        ear: Option<Box<dyn Ear>>,
+    ) -> Response<ReceiverStream<Result<DiscoveryResponse, Status>>> {
+        let (responses, stream) = mpsc::channel(4);
+        // The task ends with its stream: each of the two notices when the other is gone.
+        tokio::spawn(self.clone().drive(requests, responses, ear));
+        Response::new(ReceiverStream::new(stream))
+    }
+
     /// Drives one stream until either side ends it.
-    async fn drive(mut self, mut requests: Streaming<DiscoveryRequest>, responses: Responses) {
+    async fn drive(
+        mut self,
+        mut requests: Streaming<DiscoveryRequest>,
+        responses: Responses,
+        ear: Option<Box<dyn Ear>>,
+    ) {
         let entry = self.subscribers.enter();
         self.metrics.opened();
         // What is pushed is what was decided on, even if something newer comes in between.
@@ -76,7 +94,7 @@ impl SecretService {
                     Err(_) => break Ok(()),
                 },
                 message = requests.message() => match message {
-                    Ok(Some(message)) => match request(message, &entry) {
+                    Ok(Some(message)) => match request(message, &entry, ear.as_deref()) {
                         Ok(request) => Event::Requested(request),
                         Err(refused) => break Err(refused),
                     },
@@ -92,6 +110,7 @@ impl SecretService {
             };
             entry.watches(subscription.names().iter());
             for effect in effects {
+                hear(&effect, ear.as_deref());
                 self.perform(effect, &current, &entry, &responses).await;
             }
         };
@@ -135,14 +154,28 @@ impl SecretService {
     }
 }
 
+/// Tells the ear what concerns it. Before the push goes out: its answer must not come first.
+fn hear(effect: &Effect, ear: Option<&dyn Ear>) {
+    let Some(ear) = ear else { return };
+    match effect {
+        Effect::Push { name, version, .. } => ear.pushed(name, version),
+        Effect::Acknowledged { name, version } => ear.answered(name, version, Ok(())),
+        Effect::Rejected { name, version, error } => ear.answered(name, version, Err(error)),
+        Effect::Unknown { .. } | Effect::Stale { .. } => {}
+    }
+}
+
 /// What the machine looks at in a message.
-fn request(message: DiscoveryRequest, entry: &Entry) -> Result<Request, Status> {
+fn request(message: DiscoveryRequest, entry: &Entry, ear: Option<&dyn Ear>) -> Result<Request, Status> {
     // Envoy leaves the type out of later requests on a stream of one type only.
     if !message.type_url.is_empty() && message.type_url != SECRET_TYPE {
         return Err(Status::invalid_argument(format!("only `{SECRET_TYPE}` is served here")));
     }
     if let Some(node) = &message.node {
         entry.is_called(&node.id);
+        if let Some(ear) = ear {
+            ear.called(&node.id);
+        }
     }
     Ok(Request {
         names: message.resource_names,
@@ -161,10 +194,7 @@ impl SecretDiscoveryService for SecretService {
         &self,
         requests: tonic::Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
-        let (responses, stream) = mpsc::channel(4);
-        // The task ends with its stream: each of the two notices when the other is gone.
-        tokio::spawn(self.clone().drive(requests.into_inner(), responses));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(self.stream(requests.into_inner(), None))
     }
 
     async fn fetch_secrets(

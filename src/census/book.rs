@@ -1,0 +1,290 @@
+//! Pure: who may have which certificates, and which roots are they known to trust?
+//!
+//! A holder is a service account in one pod; without a pod, each leaf is a holder of its own. What is known of a holder is what
+//! it has said, or what it was answered. Nothing is known of what it has done with it.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use ring::digest;
+use serde::Deserialize;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::x509::certificate::hex;
+
+/// Who asks for a certificate, or for a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Its SPIFFE ID.
+    pub spiffe_id: String,
+    /// Its pod, as `namespace/name`, and the pod's uid.
+    pub pod: Option<(String, String)>,
+    /// Its node.
+    pub node: Option<String>,
+    /// Whether a kubelet brings it certificates and roots as files.
+    pub by_files: bool,
+}
+
+/// A leaf that is about to be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// The authority that signs it.
+    pub authority: String,
+    /// Until when it may be used, clocks that are late included.
+    pub until: OffsetDateTime,
+    /// Its serial number.
+    pub serial: String,
+    /// Digest of the roots that go out with it.
+    pub bundle: String,
+}
+
+/// Something that a stream is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The roots of this digest.
+    Roots(String),
+    /// That leaves ought to be of this authority.
+    Authority(String),
+}
+
+/// What is known of one holder, as far as it outlives this process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Names it.
+    pub id: String,
+    /// Its SPIFFE ID.
+    pub spiffe_id: String,
+    /// Its pod, as `namespace/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Whether a kubelet brings it certificates and roots as files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_files: bool,
+    /// Whether it has ever had a stream.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub streams: bool,
+    /// By authority: its leaves.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leaves: BTreeMap<String, Span>,
+    /// Digest of the roots that it is known to trust, and since when, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<(String, i64)>,
+    /// The authority that all its leaves in use were of, and when that was so, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<(String, i64)>,
+    /// When its last stream ended, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<i64>,
+    /// What its open streams have said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<Open>,
+}
+
+/// The leaves of one holder under one authority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Until when the last of them may be used, in seconds since 1970.
+    pub until: i64,
+    /// When the last of them was signed, in milliseconds since 1970.
+    pub signed: i64,
+}
+
+/// One open stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Open {
+    /// What the agent calls itself.
+    pub agent: String,
+    /// Since when it is open, in seconds since 1970.
+    pub since: i64,
+    /// Digest of the roots that were sent last, and when.
+    pub sent: Option<(String, i64)>,
+    /// Digest of the roots that were acknowledged last.
+    pub roots: Option<String>,
+    /// The authority that was acknowledged last.
+    pub authority: Option<String>,
+    /// Why it last refused something, until it takes it.
+    pub nack: Option<String>,
+}
+
+/// All holders.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    holders: HashMap<String, Entry>,
+    /// Which holder a stream belongs to.
+    streams: HashMap<u64, String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    holder: Holder,
+    open: BTreeMap<u64, Open>,
+}
+
+/// Milliseconds since 1970.
+pub fn milliseconds(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+impl Caller {
+    /// Names the holder that gets this leaf, or opens a stream.
+    fn holder(&self, serial: Option<&str>) -> String {
+        let mut digest = digest::Context::new(&digest::SHA256);
+        let whom = match (&self.pod, serial) {
+            (Some((_, uid)), _) => uid.as_str(),
+            (None, Some(serial)) => serial,
+            (None, None) => "",
+        };
+        for part in [self.spiffe_id.as_str(), if self.by_files { "files" } else { "" }, whom] {
+            digest.update(&(part.len() as u64).to_be_bytes());
+            digest.update(part.as_bytes());
+        }
+        hex(digest.finish().as_ref().first_chunk::<8>().map_or(&[][..], |half| half))
+    }
+}
+
+impl Book {
+    /// A leaf is about to be signed for `caller`. Returns its holder as it is known from now on.
+    pub fn will_sign(&mut self, caller: &Caller, leaf: &Leaf, now: OffsetDateTime) -> Holder {
+        let id = caller.holder(Some(&leaf.serial));
+        let entry = self.entry(id, caller);
+        let span = entry.holder.leaves.entry(leaf.authority.clone()).or_default();
+        span.until = leaf.until.unix_timestamp().max(span.until);
+        span.signed = milliseconds(now).max(span.signed);
+        let at = now.unix_timestamp();
+        entry.holder.leaves.retain(|_, span| span.until > at);
+        // Who has a stream says by itself what it trusts.
+        if entry.open.is_empty() {
+            entry.holder.bundle = Some((leaf.bundle.clone(), milliseconds(now)));
+        }
+        entry.holder.clone()
+    }
+
+    /// A stream was opened by `caller`.
+    pub fn opened(&mut self, stream: u64, caller: &Caller, now: OffsetDateTime) {
+        let id = caller.holder(None);
+        self.streams.insert(stream, id.clone());
+        let entry = self.entry(id, caller);
+        entry.holder.streams = true;
+        entry.open.insert(stream, Open { since: now.unix_timestamp(), ..Open::default() });
+    }
+
+    /// The agent on a stream has said what it is called.
+    pub fn called(&mut self, stream: u64, agent: &str) {
+        if let Some(open) = self.open(stream) {
+            open.agent = agent.chars().take(256).collect();
+        }
+    }
+
+    /// Something was sent.
+    pub fn sent(&mut self, stream: u64, word: &Word, now: OffsetDateTime) {
+        if let (Some(open), Word::Roots(digest)) = (self.open(stream), word) {
+            open.sent = Some((digest.clone(), now.unix_timestamp()));
+        }
+    }
+
+    /// It was refused.
+    pub fn refused(&mut self, stream: u64, reason: &str) {
+        if let Some(open) = self.open(stream) {
+            open.nack = Some(reason.to_owned());
+        }
+    }
+
+    /// It was acknowledged: all that the agent's proxies use is so. Returns the holder if what outlives this process has changed.
+    pub fn acknowledged(&mut self, stream: u64, word: &Word, now: OffsetDateTime) -> Option<Holder> {
+        let open = self.open(stream)?;
+        open.nack = None;
+        match word {
+            Word::Roots(digest) => open.roots = Some(digest.clone()),
+            Word::Authority(id) => open.authority = Some(id.clone()),
+        }
+        let entry = self.holders.get_mut(self.streams.get(&stream)?)?;
+        // Two agents of one holder have to say the same before it counts.
+        match word {
+            Word::Roots(digest) => {
+                let all = entry.open.values().all(|one| one.roots.as_ref() == Some(digest));
+                if !all || entry.holder.bundle.as_ref().is_some_and(|(known, _)| known == digest) {
+                    return None;
+                }
+                entry.holder.bundle = Some((digest.clone(), milliseconds(now)));
+            }
+            Word::Authority(id) => {
+                if !entry.open.values().all(|one| one.authority.as_ref() == Some(id)) {
+                    return None;
+                }
+                entry.holder.moved = Some((id.clone(), milliseconds(now)));
+            }
+        }
+        Some(entry.holder.clone())
+    }
+
+    /// A stream has ended. Returns its holder as it is known from now on.
+    pub fn closed(&mut self, stream: u64, now: OffsetDateTime) -> Option<Holder> {
+        let id = self.streams.remove(&stream)?;
+        let entry = self.holders.get_mut(&id)?;
+        entry.open.remove(&stream);
+        if entry.open.is_empty() {
+            entry.holder.lost = Some(now.unix_timestamp());
+        }
+        Some(entry.holder.clone())
+    }
+
+    /// Takes over what was known of a holder before this process began.
+    pub fn remember(&mut self, holder: Holder) {
+        let entry = self.holders.entry(holder.id.clone()).or_default();
+        entry.holder = Holder { open: vec![], ..holder };
+    }
+
+    /// Forgets who has no stream, and no leaf that lives.
+    pub fn forget(&mut self, now: OffsetDateTime) {
+        let at = now.unix_timestamp();
+        self.holders.retain(|_, entry| {
+            entry.holder.leaves.retain(|_, span| span.until > at);
+            !(entry.open.is_empty() && entry.holder.leaves.is_empty())
+        });
+    }
+
+    /// All holders that count at `now`, with their open streams.
+    pub fn holders(&self, now: OffsetDateTime) -> Vec<Holder> {
+        let at = now.unix_timestamp();
+        let counts = |entry: &&Entry| !entry.open.is_empty() || entry.holder.leaves.values().any(|span| span.until > at);
+        let whole = |entry: &Entry| Holder { open: entry.open.values().cloned().collect(), ..entry.holder.clone() };
+        self.holders.values().filter(counts).map(whole).collect()
+    }
+
+    /// How many holders there are.
+    pub fn len(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.holders.is_empty()
+    }
+
+    fn entry(&mut self, id: String, caller: &Caller) -> &mut Entry {
+        let entry = self.holders.entry(id.clone()).or_default();
+        if entry.holder.id.is_empty() {
+            entry.holder = Holder {
+                id,
+                spiffe_id: caller.spiffe_id.clone(),
+                by_files: caller.by_files,
+                ..Holder::default()
+            };
+        }
+        entry.holder.pod = caller.pod.as_ref().map(|(name, _)| name.clone()).or(entry.holder.pod.take());
+        entry.holder.node = caller.node.clone().or(entry.holder.node.take());
+        entry
+    }
+
+    fn open(&mut self, stream: u64) -> Option<&mut Open> {
+        self.holders.get_mut(self.streams.get(&stream)?)?.open.get_mut(&stream)
+    }
+}
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;

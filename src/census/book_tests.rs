@@ -1,0 +1,116 @@
+use std::time::Duration;
+
+use time::macros::datetime;
+
+use super::*;
+
+const NOW: OffsetDateTime = datetime!(2030-01-01 0:00 UTC);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn caller(pod: Option<&str>) -> Caller {
+    Caller {
+        spiffe_id: "spiffe://td/ns/a/sa/b".to_owned(),
+        pod: pod.map(|uid| ("a/pod".to_owned(), uid.to_owned())),
+        node: Some("n".to_owned()),
+        by_files: false,
+    }
+}
+
+fn leaf(authority: &str, serial: &str, bundle: &str) -> Leaf {
+    let (authority, serial, bundle) = (authority.to_owned(), serial.to_owned(), bundle.to_owned());
+    Leaf { authority, until: NOW + HOUR, serial, bundle }
+}
+
+fn roots(digest: &str) -> Word {
+    Word::Roots(digest.to_owned())
+}
+
+fn authority(id: &str) -> Word {
+    Word::Authority(id.to_owned())
+}
+
+fn trusted(holder: &Holder) -> Option<&str> {
+    holder.bundle.as_ref().map(|(digest, _)| digest.as_str())
+}
+
+fn only(book: &Book) -> Holder {
+    let mut all = book.holders(NOW);
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+#[test]
+fn who_only_asks_for_certificates_is_known_by_the_last_answer_and_every_leaf_counts() {
+    let mut book = Book::default();
+    book.will_sign(&caller(Some("u")), &leaf("old", "1", "one"), NOW);
+    book.will_sign(&caller(Some("u")), &leaf("new", "2", "two"), NOW);
+    let holder = only(&book);
+    assert_eq!(trusted(&holder), Some("two"));
+    assert_eq!(holder.leaves.keys().collect::<Vec<_>>(), ["new", "old"]);
+    book.forget(NOW + HOUR);
+    assert!(book.is_empty(), "their life is over");
+}
+
+#[test]
+fn without_a_pod_each_leaf_is_a_holder_of_its_own_and_another_pod_is_another_holder() {
+    let mut book = Book::default();
+    book.will_sign(&caller(None), &leaf("a", "1", "one"), NOW);
+    book.will_sign(&caller(None), &leaf("a", "2", "one"), NOW);
+    book.will_sign(&caller(Some("u")), &leaf("a", "3", "one"), NOW);
+    book.will_sign(&caller(Some("v")), &leaf("a", "4", "one"), NOW);
+    assert_eq!(book.len(), 4);
+}
+
+#[test]
+fn an_agent_s_word_counts_for_roots_and_frees_it_of_old_leaves() {
+    let mut book = Book::default();
+    let agent = caller(Some("u"));
+    book.will_sign(&agent, &leaf("old", "1", "one"), NOW);
+    book.opened(7, &agent, NOW);
+    book.called(7, "agent-7");
+    assert_eq!(book.acknowledged(7, &roots("one"), NOW), None, "nothing new");
+    book.sent(7, &roots("two"), NOW);
+    book.will_sign(&agent, &leaf("new", "2", "two"), NOW);
+    assert_eq!(trusted(&only(&book)), Some("one"), "an answer is no acknowledgement where there is a stream");
+    book.refused(7, "proxy p: no");
+    assert_eq!(only(&book).open[0].nack.as_deref(), Some("proxy p: no"));
+    assert_eq!(trusted(&book.acknowledged(7, &roots("two"), NOW).unwrap()), Some("two"));
+    assert_eq!(only(&book).open[0].nack, None);
+    assert_eq!(only(&book).moved, None);
+    let moved = book.acknowledged(7, &authority("new"), NOW).unwrap().moved;
+    assert_eq!(moved, Some(("new".to_owned(), milliseconds(NOW))));
+    let lost = book.closed(7, NOW).unwrap();
+    assert_eq!((lost.lost, lost.streams), (Some(NOW.unix_timestamp()), true));
+    assert_eq!(trusted(&only(&book)), Some("two"));
+}
+
+#[test]
+fn two_agents_of_one_holder_have_to_say_the_same() {
+    let mut book = Book::default();
+    let agent = caller(Some("u"));
+    book.will_sign(&agent, &leaf("old", "1", "one"), NOW);
+    book.will_sign(&agent, &leaf("new", "2", "one"), NOW);
+    book.opened(1, &agent, NOW);
+    book.opened(2, &agent, NOW);
+    for word in [roots("two"), authority("new")] {
+        assert_eq!(book.acknowledged(1, &word, NOW), None);
+        assert!(book.acknowledged(2, &word, NOW).is_some());
+    }
+    assert!(only(&book).moved.is_some());
+}
+
+#[test]
+fn what_was_known_before_is_taken_over_and_streams_are_not() {
+    let mut book = Book::default();
+    book.will_sign(&caller(Some("u")), &leaf("old", "1", "one"), NOW);
+    book.opened(1, &caller(Some("u")), NOW);
+    let mut again = Book::default();
+    for holder in book.holders(NOW) {
+        let json = serde_json::to_string(&holder).unwrap();
+        again.remember(serde_json::from_str(&json).unwrap());
+    }
+    let holder = only(&again);
+    assert_eq!((holder.open.len(), holder.leaves.len()), (0, 1));
+    again.opened(9, &caller(Some("u")), NOW);
+    assert_eq!(only(&again).open.len(), 1, "the same holder is back");
+}

@@ -1,0 +1,110 @@
+use time::macros::datetime;
+
+use super::*;
+use crate::census::Span;
+
+const NOW: OffsetDateTime = datetime!(2030-01-01 0:00 UTC);
+const PATIENCE: Patience =
+    Patience { refresh: Duration::from_secs(60), longest_leaf: Duration::from_secs(3600) };
+
+fn holder(id: &str) -> Holder {
+    Holder { id: id.to_owned(), spiffe_id: format!("spiffe://td/{id}"), ..Holder::default() }
+}
+
+fn at(seconds: i64) -> i64 {
+    NOW.unix_timestamp() + seconds
+}
+
+fn span(signed: i64) -> Span {
+    Span { until: at(3600), signed: at(signed) * 1000 }
+}
+
+fn open(roots: &str, authority: Option<&str>) -> Open {
+    Open {
+        since: at(-100),
+        sent: Some((roots.to_owned(), at(-5))),
+        roots: Some(roots.to_owned()),
+        authority: authority.map(str::to_owned),
+        ..Open::default()
+    }
+}
+
+fn bulletin(replica: &str, holders: Vec<Holder>) -> Bulletin {
+    Bulletin {
+        replica: replica.to_owned(),
+        at: at(0),
+        sequence: 2,
+        signs_with: "new".to_owned(),
+        holders,
+        ..Bulletin::default()
+    }
+}
+
+#[test]
+fn what_one_replica_signed_is_freed_by_what_another_one_heard_later() {
+    let signed = Holder {
+        leaves: [("old".to_owned(), span(-50))].into(),
+        bundle: Some(("one".to_owned(), at(-50) * 1000)),
+        ..holder("a")
+    };
+    let heard = Holder {
+        streams: true,
+        leaves: [("new".to_owned(), span(-3))].into(),
+        moved: Some(("new".to_owned(), at(-2) * 1000)),
+        open: vec![open("two", Some("new"))],
+        ..holder("a")
+    };
+    let known = Known {
+        own: bulletin("one", vec![signed.clone()]),
+        alive: vec![bulletin("two", vec![heard.clone()])],
+        ..Known::default()
+    };
+    let found = evidence(&known, "two", &PATIENCE);
+    assert_eq!(found.readers.len(), 1);
+    assert_eq!(found.readers[0].bundle.as_deref(), Some("two"));
+    assert_eq!(found.readers[0].leaves.len(), 1);
+    assert_eq!(found.replicas.len(), 2);
+    // A leaf that was signed after its word counts again.
+    let late = Holder { leaves: [("old".to_owned(), span(-1))].into(), ..signed };
+    let known = Known { own: bulletin("one", vec![late]), ..known };
+    assert_eq!(evidence(&known, "two", &PATIENCE).readers[0].leaves.len(), 2);
+}
+
+#[test]
+fn the_streams_of_a_silent_replica_are_lost_and_its_clients_may_have_more_than_it_told() {
+    let agent = Holder {
+        streams: true,
+        bundle: Some(("one".to_owned(), at(-9) * 1000)),
+        open: vec![open("two", None)],
+        ..holder("a")
+    };
+    let client = Holder { leaves: [("old".to_owned(), span(-50))].into(), ..holder("c") };
+    let of = |holders| Known { silent: vec![bulletin("gone", holders)], ..Known::default() };
+    let readers = evidence(&of(vec![agent.clone()]), "two", &PATIENCE).readers;
+    assert_eq!(readers.len(), 1);
+    assert_eq!(readers[0].link, Link::None { lost: Some(NOW) });
+    assert_eq!(readers[0].bundle.as_deref(), Some("one"));
+    let readers = evidence(&of(vec![agent, client]), "two", &PATIENCE).readers;
+    let unheard = readers.iter().find(|one| one.kind == ReaderKind::Unheard).unwrap();
+    assert_eq!(unheard.until(NOW), Some(NOW + PATIENCE.longest_leaf));
+}
+
+#[test]
+fn publication_is_what_the_leader_says_of_the_present_roots() {
+    let publishes = |published: Option<(&str, i64)>, missing_in| {
+        let published = published.map(|(digest, since)| (digest.to_owned(), at(since)));
+        let own = Bulletin { published, missing_in, ..bulletin("one", vec![]) };
+        let known = Known { own, publishes: true, ..Known::default() };
+        evidence(&known, "two", &PATIENCE).publication
+    };
+    assert_eq!(publishes(Some(("two", -7)), Some(0)), Publication::Done { since: moment(at(-7)) });
+    assert_eq!(publishes(Some(("one", -7)), Some(3)), Publication::Pending { places: Some(3) });
+    assert_eq!(publishes(None, None), Publication::Pending { places: None });
+}
+
+#[test]
+fn all_streams_of_a_holder_have_to_trust_the_same() {
+    let of = |open: Vec<Open>| Holder { streams: true, open, ..holder("a") };
+    assert_eq!(trusted(&of(vec![open("two", None), open("two", None)])), Some("two"));
+    assert_eq!(trusted(&of(vec![open("two", None), open("one", None)])), None);
+}
