@@ -2,7 +2,7 @@
 //!
 //! Either a self-signed one, made at first start and kept in a [`Store`]: an embedded one in a state directory, or a Secret
 //! that many replicas share. Or one plugged in from files. All end as an [`crate::signer::Issuer`], which exists only if key,
-//! certificates and roots belong together.
+//! certificates and roots belong together. For the safe, one is sealed with a passphrase into a text.
 //!
 //! ```text
 //! store ── empty? ── witness: is a root trusted already? ── yes: stop, and say how to restore
@@ -10,16 +10,19 @@
 //!   └───── kept ──── is it the trusted one? ── follow ── trusted roots change at once, the signing root never by itself
 //! ```
 
+mod age;
 mod embedded;
 mod evidence;
 mod follow;
 mod kubernetes;
 mod plugged;
 mod record;
+mod sealed;
 mod state_dir;
 mod store;
 mod take;
 
+pub use age::UnreadableAge;
 pub use embedded::EmbeddedStore;
 pub use evidence::Contradiction;
 pub use evidence::NoWitness;
@@ -37,6 +40,10 @@ pub use plugged::load_plugged;
 pub use record::NoNewRoot;
 pub use record::Record;
 pub use record::UnfitRecord;
+pub use sealed::SealError;
+pub use sealed::open;
+pub use sealed::open_within;
+pub use sealed::seal;
 pub use state_dir::StateDirError;
 pub use state_dir::open_state_dir;
 pub use store::Kept;
