@@ -2,6 +2,9 @@
 //!
 //! The fuzz targets run these under a coverage-guided fuzzer; `tests/fuzz_smoke.rs` runs them on mutated good inputs.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use burgrave::authority;
 use burgrave::identity::SpiffeId;
 use burgrave::sds::Effect;
 use burgrave::sds::Event;
@@ -78,4 +81,19 @@ pub(crate) fn subscription(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// A sealed authority, as text and as what is in the armour. Next to no work is allowed, so that each try is cheap.
+pub(crate) fn sealed(bytes: &[u8]) {
+    const PASSPHRASE: &str = "correct horse battery";
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = authority::open_within(text, PASSPHRASE, 2);
+    }
+    let mut text = String::from("-----BEGIN AGE ENCRYPTED FILE-----\n");
+    for line in bytes.chunks(48) {
+        text.push_str(&STANDARD.encode(line));
+        text.push('\n');
+    }
+    text.push_str("-----END AGE ENCRYPTED FILE-----\n");
+    let _ = authority::open_within(&text, PASSPHRASE, 2);
 }

@@ -3,11 +3,27 @@
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use burgrave::authority;
 use burgrave::x509::PrivateKey;
 use burgrave::x509::root;
 use time::OffsetDateTime;
 
 const ROUNDS: usize = 4000;
+
+/// By the age crate, version 0.12.1, with a work factor of 2 and the passphrase of the fuzz target.
+const SEALED: &str = "\
+-----BEGIN AGE ENCRYPTED FILE-----
+YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IHNjcnlwdCB4MmZHakNwYUFJQjVtV0Iv
+TEh6K1l3IDIKcUhGM21nOEcrbzZVZnhTeStIOTRkR1JSUXJWb3V3NUNrRUJsTHI0
+a090SQotLS0gcS8xeGhWczdrMXowelRVdURrWkVwSW1iK0dWL0pNZ1hDdERMUUw5
+d3pjVQp5x8DD1ZW/SWrg+fPnEFaaWTNNaKQOIHXKx8/zssAG3Wo9/xQkqPOELyZK
+75HnDNwWHsE7l5ChO2oqmFk7lwT+pkE+7qQ0YY41x1LRpMFu4tC4/4qWh/t5lcnO
+QIvicl8OZs1E1KtjyrC2HY6NgYPTYCBy8XFE+3eRxPnIH6RwxzvhQ7j/4VPO/Hr1
+Fb7wleTVwdVwfpejm2IcimE=
+-----END AGE ENCRYPTED FILE-----
+";
 
 /// A small generator with a fixed seed, so that a failure comes again.
 struct Dice(u64);
@@ -85,4 +101,12 @@ fn no_text_makes_the_readers_of_texts_panic() {
 #[test]
 fn no_sequence_of_requests_makes_a_subscription_panic() {
     storm(targets::subscription, &[vec![0, 255, 1, 0, 1, 3, 0, 0, 1, 3, 1, 1, 0, 255, 2, 0, 2, 3, 1, 2]]);
+}
+
+#[test]
+fn no_text_makes_the_reader_of_sealed_authorities_panic() {
+    let opened = authority::open_within(SEALED, "correct horse battery", 2).unwrap();
+    assert_eq!(opened.into_keys().collect::<Vec<_>>(), ["root-cert.pem", "seed"]);
+    let body: String = SEALED.lines().filter(|line| !line.starts_with("-----")).collect();
+    storm(targets::sealed, &[SEALED.as_bytes().to_vec(), STANDARD.decode(body).unwrap()]);
 }

@@ -5,6 +5,7 @@ use std::fs::TryLockError;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -38,6 +39,17 @@ pub struct Held {
     path: PathBuf,
     /// Says that the socket is ours, from before it is looked at until after it is gone.
     _lock: File,
+}
+
+impl Held {
+    /// The user that the socket belongs to: the one who runs this process.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn owner(&self) -> Result<u32, SocketError> {
+        let found = self.path.symlink_metadata();
+        found.map(|found| found.uid()).map_err(|source| SocketError::Io { path: self.path.clone(), source })
+    }
 }
 
 impl Drop for Held {

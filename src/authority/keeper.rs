@@ -12,6 +12,7 @@ use crate::authority::machine::Refusal;
 use crate::authority::machine::step;
 use crate::authority::record::NewAuthority;
 use crate::authority::record::Record;
+use crate::authority::record::kept_precisely;
 use crate::authority::state::AuthorityId;
 use crate::authority::state::State;
 use crate::authority::store::Kept;
@@ -111,6 +112,7 @@ impl Keeper {
         choose: impl Fn(&State) -> Result<Step, Refusal>,
         now: OffsetDateTime,
     ) -> Result<(State, State, Vec<Effect>), KeeperError> {
+        let now = kept_precisely(now);
         for _ in 0..ATTEMPTS {
             let Kept { record, revision } = self.load().await?;
             let Step { event, key } = choose(&record.state)?;

@@ -2,7 +2,7 @@
 //!
 //! Either self-signed roots, the first of them made at first start, kept in a [`Store`]: an embedded one in a state directory,
 //! or a Secret that many replicas share. Or one plugged in from files. All end as an [`crate::signer::Issuer`], which exists only
-//! if key, certificates and roots belong together.
+//! if key, certificates and roots belong together. For the safe, all of it is sealed with a passphrase into a text.
 //!
 //! ```text
 //! store ── empty? ── witness: is a root trusted already? ── yes: stop, and say how to restore
@@ -16,6 +16,7 @@
 //! whoever has written it.
 
 mod advance;
+mod age;
 mod embedded;
 mod follow;
 mod gate;
@@ -24,6 +25,7 @@ mod kubernetes;
 mod machine;
 mod plugged;
 mod record;
+mod sealed;
 mod state;
 mod state_dir;
 mod store;
@@ -37,6 +39,7 @@ pub use advance::largest_leaf_lifetime_a_scheduled_rotation_never_cuts_short;
 pub use advance::present_gate;
 pub use advance::scheduled_rotation_begins;
 pub use advance::window_that_asks_for_at_most;
+pub use age::UnreadableAge;
 pub use embedded::EmbeddedStore;
 pub use follow::Complain;
 pub use follow::Follower;
@@ -68,8 +71,10 @@ pub use machine::Refusal;
 pub use machine::Terms;
 pub use machine::phase;
 pub use machine::step;
+pub use plugged::Plugged;
 pub use plugged::PluggedError;
 pub use plugged::load_plugged;
+pub use plugged::plugged;
 pub use record::Damage;
 pub use record::NewAuthority;
 pub use record::NoNewRoot;
@@ -77,6 +82,10 @@ pub use record::Parts;
 pub use record::Record;
 pub use record::UnfitRecord;
 pub use record::part;
+pub use sealed::SealError;
+pub use sealed::open;
+pub use sealed::open_within;
+pub use sealed::seal;
 pub use state::Authority;
 pub use state::AuthorityId;
 pub use state::Kind;

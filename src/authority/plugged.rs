@@ -8,6 +8,12 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use crate::authority::record::Parts;
+use crate::authority::record::foreign_id;
+use crate::authority::record::part::CERTIFICATE;
+use crate::authority::record::part::CHAIN;
+use crate::authority::record::part::KEY;
+use crate::authority::record::part::ROOTS;
 use crate::identity::SpiffeId;
 use crate::identity::TrustDomain;
 use crate::signer::FileSigner;
@@ -21,11 +27,6 @@ use crate::x509::certificate::InvalidCertificate;
 use crate::x509::key::InvalidKey;
 use crate::x509::pem;
 use crate::x509::pem::InvalidPem;
-
-const CERTIFICATE: &str = "ca-cert.pem";
-const KEY: &str = "ca-key.pem";
-const ROOTS: &str = "root-cert.pem";
-const CHAIN: &str = "cert-chain.pem";
 
 /// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +91,17 @@ pub enum PluggedError {
     Issuer(PathBuf, IssuerError),
 }
 
+/// A plugged-in CA, read and found to belong together.
+#[derive(Debug)]
+pub struct Plugged {
+    /// Its certificates, signing certificate first.
+    pub chain: Vec<Certificate>,
+    /// Its key.
+    pub key: PrivateKey,
+    /// It, ready to sign.
+    pub issuer: Issuer,
+}
+
 /// Reads `ca-cert.pem`, `ca-key.pem`, `root-cert.pem` and `cert-chain.pem` from `directory`.
 ///
 /// The chain may begin with the signing certificate or with the one above it, and may end with the root, as the
@@ -102,28 +114,55 @@ pub fn load_plugged(
     trust_domain: &TrustDomain,
     now: OffsetDateTime,
 ) -> Result<Issuer, PluggedError> {
-    let certificate = read_certificates(&directory.join(CERTIFICATE))?;
+    let mut files = Parts::new();
+    for name in [CERTIFICATE, KEY, ROOTS, CHAIN] {
+        files.insert(name.to_owned(), read(&directory.join(name))?);
+    }
+    Ok(plugged(&files, directory, trust_domain, now)?.issuer)
+}
+
+/// Reads the same files from memory; `directory` is where they come from, for the errors.
+///
+/// # Errors
+/// As [`load_plugged`].
+pub fn plugged(
+    files: &Parts,
+    directory: &Path,
+    trust_domain: &TrustDomain,
+    now: OffsetDateTime,
+) -> Result<Plugged, PluggedError> {
+    let file = |name: &str| {
+        let missing =
+            || PluggedError::Io { path: directory.join(name), source: io::ErrorKind::NotFound.into() };
+        files.get(name).ok_or_else(missing)
+    };
+    let certificate = certificates(file(CERTIFICATE)?, &directory.join(CERTIFICATE))?;
     if let Some(first) = certificate.first() {
         check_trust_domain(first, trust_domain, &directory.join(CERTIFICATE))?;
     }
-    let key = read_key(&directory.join(KEY))?;
+    let no_key = |source| PluggedError::Key { path: directory.join(KEY), source };
+    let key = PrivateKey::from_pem(file(KEY)?).map_err(no_key)?;
     let roots_path = directory.join(ROOTS);
-    let bundle = TrustBundle::new(read_certificates(&roots_path)?)
+    let bundle = TrustBundle::new(certificates(file(ROOTS)?, &roots_path)?)
         .map_err(|source| PluggedError::Roots { path: roots_path, source })?;
     let mut chain = certificate;
-    for one in read_certificates(&directory.join(CHAIN))? {
+    for one in certificates(file(CHAIN)?, &directory.join(CHAIN))? {
         if !chain.contains(&one) {
             chain.push(one);
         }
     }
-    let signer =
-        FileSigner::new(&key).map_err(|source| PluggedError::Key { path: directory.join(KEY), source })?;
-    Issuer::new(Arc::new(signer), chain, bundle, now).map_err(|error| match error {
+    let signer = FileSigner::new(&key).map_err(no_key)?;
+    let issuer = Issuer::new(Arc::new(signer), chain, bundle, now).map_err(|error| match error {
         IssuerError::BrokenLink { .. } | IssuerError::NoRoot { .. } => {
             PluggedError::Chain(directory.to_owned(), error)
         }
         other => PluggedError::Issuer(directory.to_owned(), other),
-    })
+    })?;
+    let chain = match issuer.intermediates() {
+        [] => vec![issuer.certificate().clone()],
+        path => path.to_vec(),
+    };
+    Ok(Plugged { chain, key, issuer })
 }
 
 /// A signing certificate that carries a SPIFFE ID carries that of its trust domain.
@@ -137,26 +176,13 @@ fn check_trust_domain(one: &Certificate, wanted: &TrustDomain, path: &Path) -> R
     }
 }
 
-/// A SPIFFE ID in a signing certificate that is not its trust domain's own, if there is one.
-pub(super) fn foreign_id<'a>(one: &'a Certificate, wanted: &TrustDomain) -> Option<&'a str> {
-    let expected = SpiffeId::of_trust_domain(wanted).to_string();
-    let mut ids = one.facts().uris.iter().filter(|uri| uri.to_ascii_lowercase().starts_with("spiffe:"));
-    ids.find(|uri| **uri != expected).map(String::as_str)
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<Certificate>, PluggedError> {
-    let text = read(path)?;
+fn certificates(text: &[u8], path: &Path) -> Result<Vec<Certificate>, PluggedError> {
     let ders =
-        pem::certificates(&text).map_err(|source| PluggedError::Pem { path: path.to_owned(), source })?;
+        pem::certificates(text).map_err(|source| PluggedError::Pem { path: path.to_owned(), source })?;
     ders.into_iter()
         .map(Certificate::from_der)
         .collect::<Result<_, _>>()
         .map_err(|source| PluggedError::Certificate { path: path.to_owned(), source })
-}
-
-fn read_key(path: &Path) -> Result<PrivateKey, PluggedError> {
-    let text = read(path)?;
-    PrivateKey::from_pem(&text).map_err(|source| PluggedError::Key { path: path.to_owned(), source })
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, PluggedError> {

@@ -12,7 +12,6 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::authority::plugged;
 use crate::authority::state::Authority;
 use crate::authority::state::AuthorityId;
 use crate::authority::state::State;
@@ -22,6 +21,8 @@ use crate::identity::TrustDomain;
 use crate::signer::FileSigner;
 use crate::signer::Issuer;
 use crate::signer::IssuerError;
+use crate::signer::NotCrossed;
+use crate::signer::cross_certificate;
 use crate::x509::Certificate;
 use crate::x509::PrivateKey;
 use crate::x509::TrustBundle;
@@ -139,10 +140,32 @@ impl NewAuthority {
         lifetime: Duration,
         now: OffsetDateTime,
     ) -> Result<Self, NoNewRoot> {
+        let now = kept_precisely(now);
         let key = PrivateKey::generate()?;
         let not_before = now.replace_nanosecond(0).unwrap_or(now) - ROOT_BACKDATE;
         let certificate = root::self_signed(&key, trust_domain, not_before, lifetime + ROOT_BACKDATE)?;
         Ok(Self { authority: Authority::new(vec![certificate.clone()], certificate, now), key })
+    }
+
+    /// An authority that an operator brings.
+    pub fn brought(chain: Vec<Certificate>, root: Certificate, key: PrivateKey, now: OffsetDateTime) -> Self {
+        Self { authority: Authority::new(chain, root, kept_precisely(now)), key }
+    }
+
+    /// The same, with its root's key certified by the authority that signs in `record`: whoever knows only that one's root can
+    /// verify leaves of this one.
+    ///
+    /// # Errors
+    /// If it is no self-signed root, or the present authority is not one either.
+    pub fn crossed(self, record: &Record) -> Result<Self, NotCrossed> {
+        let present = record.state.active();
+        let key = record.key(&present.id).ok_or(NotCrossed::NotRoots)?;
+        let signer = FileSigner::new(key).map_err(|_| NotCrossed::NotRoots)?;
+        if self.authority.certificate() != &self.authority.root || present.certificate() != &present.root {
+            return Err(NotCrossed::NotRoots);
+        }
+        let cross = cross_certificate(&self.authority.root, &present.root, &signer)?;
+        Ok(Self { authority: Authority { cross: Some(cross), ..self.authority }, ..self })
     }
 }
 
@@ -156,6 +179,7 @@ impl Record {
         lifetime: Duration,
         now: OffsetDateTime,
     ) -> Result<Self, NoNewRoot> {
+        let now = kept_precisely(now);
         let NewAuthority { authority, key } = NewAuthority::make(trust_domain, lifetime, now)?;
         let keys = [(authority.id.clone(), Arc::new(key))].into();
         Ok(Self { state: State::first(authority, now), keys, is_edited: false })
@@ -367,10 +391,22 @@ fn check_trust_domain(authority: &Authority, wanted: &TrustDomain) -> Result<(),
     let is_ours = authority.certificate() == &authority.root;
     let fits = match is_ours {
         true => *uris == [expected],
-        false => plugged::foreign_id(authority.certificate(), wanted).is_none(),
+        false => foreign_id(authority.certificate(), wanted).is_none(),
     };
     match fits {
         true => Ok(()),
         false => Err(UnfitRecord::TrustDomain { stored: uris.join(" "), wanted: wanted.clone() }),
     }
+}
+
+/// A moment as finely as it is kept, so that a state is the same before it is written and after it is read.
+pub(super) fn kept_precisely(at: OffsetDateTime) -> OffsetDateTime {
+    at.replace_millisecond(at.millisecond()).unwrap_or(at)
+}
+
+/// A SPIFFE ID in a signing certificate that is not its trust domain's own, if there is one.
+pub(super) fn foreign_id<'a>(one: &'a Certificate, wanted: &TrustDomain) -> Option<&'a str> {
+    let expected = SpiffeId::of_trust_domain(wanted).to_string();
+    let mut ids = one.facts().uris.iter().filter(|uri| uri.to_ascii_lowercase().starts_with("spiffe:"));
+    ids.find(|uri| **uri != expected).map(String::as_str)
 }

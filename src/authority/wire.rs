@@ -180,10 +180,10 @@ fn from_authority(one: &Authority) -> WireAuthority {
         chain: one.chain.iter().map(|one| pem::certificate(one.der())).collect(),
         root: pem::certificate(one.root.der()),
         cross: one.cross.as_ref().map(|one| pem::certificate(one.der())),
-        tainted: one.tainted.map(seconds),
-        prepared_at: seconds(one.prepared_at),
-        activated_at: one.activated_at.map(seconds),
-        retiring_since: one.retiring_since.map(seconds),
+        tainted: one.tainted.map(milliseconds),
+        prepared_at: milliseconds(one.prepared_at),
+        activated_at: one.activated_at.map(milliseconds),
+        retiring_since: one.retiring_since.map(milliseconds),
     }
 }
 
@@ -239,9 +239,9 @@ fn to_rotation(wire: WireRotation) -> Result<Rotation, InvalidState> {
         by: wire.by,
         automatic: wire.automatic,
         window: Duration::from_millis(wire.window_ms),
-        began_at: moment_ms(wire.began_at)?,
-        activated_at: wire.activated_at.map(moment_ms).transpose()?,
-        retired_at: wire.retired_at.map(moment_ms).transpose()?,
+        began_at: moment(wire.began_at)?,
+        activated_at: wire.activated_at.map(moment).transpose()?,
+        retired_at: wire.retired_at.map(moment).transpose()?,
         rolled_back: wire.rolled_back,
         forced: wire.forced,
     })
@@ -268,7 +268,7 @@ fn to_past(wire: WirePast) -> Result<Past, InvalidState> {
             WireOutcome::Aborted => Outcome::Aborted,
             WireOutcome::RolledBack => Outcome::RolledBack,
         },
-        ended_at: moment_ms(wire.ended_at)?,
+        ended_at: moment(wire.ended_at)?,
         removed: wire.removed.iter().map(|id| AuthorityId::from(id.as_str())).collect(),
     })
 }
@@ -278,20 +278,12 @@ fn certificates(text: &str) -> Result<Vec<Certificate>, InvalidState> {
     ders.into_iter().map(|der| Ok(Certificate::from_der(der)?)).collect()
 }
 
-fn seconds(at: OffsetDateTime) -> i64 {
-    at.unix_timestamp()
-}
-
-fn moment(at: i64) -> Result<OffsetDateTime, InvalidState> {
-    OffsetDateTime::from_unix_timestamp(at).map_err(|_| InvalidState::Moment(at))
-}
-
-/// The steps of a rotation may be milliseconds apart.
+/// The steps of a rotation may be milliseconds apart; what is finer is not kept.
 fn milliseconds(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
-fn moment_ms(at: i64) -> Result<OffsetDateTime, InvalidState> {
+fn moment(at: i64) -> Result<OffsetDateTime, InvalidState> {
     let nanos = i128::from(at) * 1_000_000;
     OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| InvalidState::Moment(at))
 }

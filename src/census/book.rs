@@ -93,7 +93,7 @@ pub struct Span {
     pub signed: i64,
 }
 
-/// One open stream.
+/// The open streams of one agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Open {
     /// What the agent calls itself.
@@ -122,6 +122,24 @@ pub struct Book {
 struct Entry {
     holder: Holder,
     open: BTreeMap<u64, Open>,
+}
+
+/// The streams of each agent taken together: an agent may have one for each of the names that it subscribes to.
+fn agents(streams: &BTreeMap<u64, Open>) -> Vec<Open> {
+    let mut all: Vec<Open> = Vec::new();
+    for one in streams.values() {
+        let known = all.iter_mut().find(|known| !known.agent.is_empty() && known.agent == one.agent);
+        let Some(known) = known else {
+            all.push(one.clone());
+            continue;
+        };
+        known.since = known.since.min(one.since);
+        known.sent = one.sent.clone().or(known.sent.take());
+        known.roots = one.roots.clone().or(known.roots.take());
+        known.authority = one.authority.clone().or(known.authority.take());
+        known.nack = one.nack.clone().or(known.nack.take());
+    }
+    all
 }
 
 /// Milliseconds since 1970.
@@ -205,14 +223,14 @@ impl Book {
         // Two agents of one holder have to say the same before it counts.
         match word {
             Word::Roots(digest) => {
-                let all = entry.open.values().all(|one| one.roots.as_ref() == Some(digest));
+                let all = agents(&entry.open).iter().all(|one| one.roots.as_ref() == Some(digest));
                 if !all || entry.holder.bundle.as_ref().is_some_and(|(known, _)| known == digest) {
                     return None;
                 }
                 entry.holder.bundle = Some((digest.clone(), milliseconds(now)));
             }
             Word::Authority(id) => {
-                if !entry.open.values().all(|one| one.authority.as_ref() == Some(id)) {
+                if !agents(&entry.open).iter().all(|one| one.authority.as_ref() == Some(id)) {
                     return None;
                 }
                 entry.holder.moved = Some((id.clone(), milliseconds(now)));
@@ -250,8 +268,10 @@ impl Book {
     /// All holders that count at `now`, with their open streams.
     pub fn holders(&self, now: OffsetDateTime) -> Vec<Holder> {
         let at = now.unix_timestamp();
-        let counts = |entry: &&Entry| !entry.open.is_empty() || entry.holder.leaves.values().any(|span| span.until > at);
-        let whole = |entry: &Entry| Holder { open: entry.open.values().cloned().collect(), ..entry.holder.clone() };
+        let counts = |entry: &&Entry| {
+            !entry.open.is_empty() || entry.holder.leaves.values().any(|span| span.until > at)
+        };
+        let whole = |entry: &Entry| Holder { open: agents(&entry.open), ..entry.holder.clone() };
         self.holders.values().filter(counts).map(whole).collect()
     }
 

@@ -114,3 +114,21 @@ fn what_was_known_before_is_taken_over_and_streams_are_not() {
     again.opened(9, &caller(Some("u")), NOW);
     assert_eq!(only(&again).open.len(), 1, "the same holder is back");
 }
+
+#[test]
+fn an_agent_may_have_a_stream_for_each_name() {
+    let mut book = Book::default();
+    let agent = caller(Some("u"));
+    book.will_sign(&agent, &leaf("old", "1", "one"), NOW);
+    for stream in [1, 2] {
+        book.opened(stream, &agent, NOW);
+        book.called(stream, "agent");
+    }
+    assert!(book.acknowledged(1, &roots("two"), NOW).is_some());
+    assert!(book.acknowledged(2, &authority("new"), NOW).is_some());
+    let holder = only(&book);
+    assert_eq!(holder.open.len(), 1);
+    assert_eq!(holder.open[0].roots.as_deref(), Some("two"));
+    book.closed(1, NOW);
+    assert_eq!(only(&book).open[0].roots, None, "whoever has no stream for the roots says nothing of them");
+}

@@ -1,12 +1,14 @@
 //! Settings of `burgrave ca`.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::authority::largest_leaf_lifetime_a_scheduled_rotation_never_cuts_short;
 use crate::config::duration::HumanDuration;
 use crate::config::layers::ConfigError;
 use crate::config::layers::over_file;
@@ -56,6 +58,21 @@ pub struct RawCa {
     /// Life of a new self-signed root [default: 3650d]
     #[arg(long, env = "BURGRAVE_ROOT_LIFETIME", value_name = "DURATION", help_heading = "Root")]
     pub root_lifetime: Option<HumanDuration>,
+
+    /// Replace the signing authority by itself when it has signed for so long; without it, only by `burgrave root rotate`
+    #[arg(long, env = "BURGRAVE_ROTATE_AT_AGE", value_name = "DURATION", help_heading = "Root")]
+    pub rotate_at_age: Option<HumanDuration>,
+    /// How many certificates a second workloads ask for at most when they move to a new authority [default: 100]
+    #[arg(long, env = "BURGRAVE_REISSUE_PER_SECOND", value_name = "N", help_heading = "Root")]
+    pub reissue_per_second: Option<u32>,
+    /// How long mounted files take to follow the published roots; a rotation waits so long for those who read files
+    /// [default: 2m]
+    #[arg(long, env = "BURGRAVE_BUNDLE_REFRESH", value_name = "DURATION", help_heading = "Root")]
+    pub bundle_refresh: Option<HumanDuration>,
+    /// Unix socket for `burgrave root`, `bundle` and `proxy`, open to the user that runs the CA and to root
+    /// [default: admin.sock in --state-dir; without a --state-dir there is none]
+    #[arg(long, env = "BURGRAVE_ADMIN_SOCKET", value_name = "PATH", help_heading = "Root")]
+    pub admin_socket: Option<PathBuf>,
 
     /// File to write the trusted roots to at start, as PEM: what clients need to know this CA by
     #[arg(long, env = "BURGRAVE_BUNDLE_FILE", value_name = "FILE", help_heading = "Root")]
@@ -129,6 +146,10 @@ pub struct CaConfig {
     pub serving_names: ServingNames,
     /// Where the signing root comes from.
     pub authority: Authority,
+    /// How authorities are rotated.
+    pub rotation: RotationConfig,
+    /// Unix socket for operators.
+    pub admin_socket: Option<PathBuf>,
     /// File to write the trusted roots to.
     pub bundle_file: Option<PathBuf>,
     /// Times of leaves.
@@ -141,6 +162,34 @@ pub struct CaConfig {
     pub cluster: ClusterConfig,
     /// How long requests under way may take after SIGTERM.
     pub drain: Duration,
+}
+
+/// How authorities are rotated.
+#[derive(Clone, Copy, Debug)]
+pub struct RotationConfig {
+    /// Life of a new root.
+    pub root_lifetime: Duration,
+    /// The age at which an authority is replaced by itself.
+    pub at_age: Option<Duration>,
+    /// How many certificates a second workloads ask for at most when they move.
+    pub reissue_per_second: u32,
+    /// How long mounted files take to follow what is published.
+    pub refresh: Duration,
+}
+
+impl CaConfig {
+    /// The directory that this process keeps its state in, if it has one.
+    pub fn state_dir(&self) -> Option<&Path> {
+        match &self.authority {
+            Authority::SelfSigned { state_dir, .. } => Some(state_dir),
+            Authority::Shared { .. } | Authority::Plugged { .. } => None,
+        }
+    }
+
+    /// Whether other processes may keep the same authorities.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.authority, Authority::Shared { .. })
+    }
 }
 
 /// What the CA does for its cluster.
@@ -249,6 +298,17 @@ impl RawCa {
                     .to_owned(),
             ));
         }
+        let rotation = RotationConfig {
+            root_lifetime,
+            at_age: rotate_at_age(raw.rotate_at_age, root_lifetime, &profile)?,
+            reissue_per_second: raw.reissue_per_second.unwrap_or(100),
+            refresh: seconds(raw.bundle_refresh, HumanDuration::minutes(2)),
+        };
+        if rotation.reissue_per_second == 0 {
+            return Err(invalid("reissue-per-second", "at least one certificate a second must be allowed"));
+        }
+        let admin_socket =
+            raw.admin_socket.or_else(|| raw.state_dir.as_ref().map(|directory| directory.join("admin.sock")));
         let in_cluster = raw.lease.is_some() || raw.authority_secret.is_some();
         let names = raw.serving_names.unwrap_or_else(|| vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
         Ok(CaConfig {
@@ -270,6 +330,8 @@ impl RawCa {
                 names: names_of(raw.bundle_config_map, raw.signer_name)?,
                 election: election(raw.lease, raw.replica_name, raw.lease_duration, &profile)?,
             },
+            rotation,
+            admin_socket,
             bundle_file: raw.bundle_file,
             profile,
             audiences: audiences(raw.token_audiences)?,
@@ -281,6 +343,30 @@ impl RawCa {
 
 fn invalid(setting: &'static str, what: impl ToString) -> ConfigError {
     ConfigError::Invalid { setting, what: what.to_string() }
+}
+
+/// An authority must be replaced early enough that no leaf is cut short: the evidence for its successor may take as long as the
+/// longest leaf lives.
+fn rotate_at_age(
+    given: Option<HumanDuration>,
+    root_lifetime: Duration,
+    profile: &Profile,
+) -> Result<Option<Duration>, ConfigError> {
+    let Some(HumanDuration(age)) = given else { return Ok(None) };
+    let longest = profile.max_lifetime();
+    let fits = largest_leaf_lifetime_a_scheduled_rotation_never_cuts_short(root_lifetime, age, longest);
+    if age.is_zero() || longest > fits {
+        return Err(invalid(
+            "rotate-at-age",
+            format!(
+                "at the age of {} s an authority with a life of {} s has too little of it left for leaves of {} s, when its successor may take as long to be trusted; lower it, or raise --root-lifetime",
+                age.as_secs(),
+                root_lifetime.as_secs(),
+                longest.as_secs()
+            ),
+        ));
+    }
+    Ok(Some(age))
 }
 
 fn authority(

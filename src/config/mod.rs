@@ -20,6 +20,7 @@ pub use ca::CaConfig;
 pub use ca::ClusterConfig;
 pub use ca::Election;
 pub use ca::RawCa;
+pub use ca::RotationConfig;
 pub use duration::HumanDuration;
 pub use environment::UnknownVariable;
 pub use environment::check_environment;

@@ -24,6 +24,7 @@ pub use trouble::moment;
 pub use watch::Seen;
 pub use watch::named;
 pub use watch::watch;
+pub use watch::watch_labelled;
 
 /// The labels of every object that we make, by which people find them.
 pub fn labels() -> std::collections::BTreeMap<String, String> {

@@ -60,7 +60,22 @@ pub fn watch<K>(api: Api<K>, fields: &str) -> impl Stream<Item = Seen<K>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let config = watcher::Config::default().fields(fields).timeout(LONGEST_WATCH_S);
+    watch_by(api, watcher::Config::default().fields(fields))
+}
+
+/// Watches the objects of `api` whose labels match `labels`; see [`watch`].
+pub fn watch_labelled<K>(api: Api<K>, labels: &str) -> impl Stream<Item = Seen<K>> + Send + use<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    watch_by(api, watcher::Config::default().labels(labels))
+}
+
+fn watch_by<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Seen<K>> + Send + use<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = config.timeout(LONGEST_WATCH_S);
     let events = Box::pin(watcher::watcher(api, config));
     let watch = Watch { events, asked: false, failures: 0, has_failed: false };
     stream::unfold(watch, |mut watch| async move {

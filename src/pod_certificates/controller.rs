@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::attest::ApiPod;
-use crate::chance::draw;
 use crate::census::Census;
+use crate::chance::draw;
 use crate::clock::Clock;
 use crate::clock::Stopwatch;
 use crate::identity::TrustDomain;

@@ -66,7 +66,8 @@ impl Bulletin {
         let whole = serde_json::to_vec(&self.holders).unwrap_or_default().len();
         let of = whole / CHUNK + 1;
         let part_of = |holder: &Holder| {
-            let place = holder.id.bytes().fold(0_usize, |sum, octet| sum.wrapping_mul(31).wrapping_add(octet.into()));
+            let place =
+                holder.id.bytes().fold(0_usize, |sum, octet| sum.wrapping_mul(31).wrapping_add(octet.into()));
             place % of
         };
         let chunk = |number| {
@@ -118,8 +119,7 @@ mod tests {
             let bulletin = Bulletin { replica: "r".to_owned(), at: 7, holders, ..Bulletin::default() };
             let texts = bulletin.chunks();
             assert!(texts.iter().all(|text| text.len() < 2 * CHUNK));
-            let chunks: Vec<Chunk> =
-                texts.iter().map(|text| serde_json::from_slice(text).unwrap()).collect();
+            let chunks: Vec<Chunk> = texts.iter().map(|text| serde_json::from_slice(text).unwrap()).collect();
             let mut again = joined(&chunks).unwrap();
             again.holders.sort_by(|one, other| one.id.cmp(&other.id));
             assert_eq!(again, bulletin);

@@ -72,7 +72,9 @@ pub fn holders(known: &Known) -> Vec<Merged> {
             leaves.retain(|id, span| id == authority || span.signed > *at);
         }
     }
-    all.sort_by(|one, other| (&one.holder.spiffe_id, &one.holder.id).cmp(&(&other.holder.spiffe_id, &other.holder.id)));
+    all.sort_by(|one, other| {
+        (&one.holder.spiffe_id, &one.holder.id).cmp(&(&other.holder.spiffe_id, &other.holder.id))
+    });
     all
 }
 
@@ -185,7 +187,9 @@ fn reader(holder: &Holder) -> Reader {
         link: match holder.open.as_slice() {
             [] => Link::None { lost: holder.lost.filter(|_| holder.streams).map(moment) },
             open => {
-                let sent = open.iter().filter(|one| one.sent.as_ref().map(|(digest, _)| digest) != one.roots.as_ref());
+                let sent = open
+                    .iter()
+                    .filter(|one| one.sent.as_ref().map(|(digest, _)| digest) != one.roots.as_ref());
                 Link::Open { sent: sent.filter_map(|one| one.sent.as_ref()).map(|(_, at)| moment(*at)).min() }
             }
         },

@@ -125,7 +125,10 @@ impl SecretDiscoveryService for AgentService {
         Ok(self.secrets.stream(requests.into_inner(), Some(Box::new(listener))))
     }
 
-    async fn fetch_secrets(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
+    async fn fetch_secrets(
+        &self,
+        _: Request<DiscoveryRequest>,
+    ) -> Result<Response<DiscoveryResponse>, Status> {
         Err(Status::unimplemented("use StreamSecrets"))
     }
 

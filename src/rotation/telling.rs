@@ -9,7 +9,6 @@ use crate::authority;
 use crate::authority::Evidence;
 use crate::authority::Gate;
 use crate::authority::Publication;
-use crate::authority::Stage;
 use crate::authority::State;
 use crate::rotation::bulletin::moment;
 use crate::rotation::merge;
@@ -111,11 +110,7 @@ fn authority(one: &authority::Authority, evidence: &Evidence, now: OffsetDateTim
 }
 
 fn replica(one: &authority::Replica) -> report::Replica {
-    report::Replica {
-        name: one.name.clone(),
-        sequence: one.sequence,
-        signs_with: one.signs_with.to_string(),
-    }
+    report::Replica { name: one.name.clone(), sequence: one.sequence, signs_with: one.signs_with.to_string() }
 }
 
 fn rotation(state: &State, gate: &Gate, now: OffsetDateTime) -> Option<report::Rotation> {
@@ -237,7 +232,12 @@ fn reader(one: &Merged, digest: &str, now: OffsetDateTime) -> report::Reader {
         connected: !holder.open.is_empty(),
         connected_since: holder.open.iter().map(|one| one.since).min().map(moment).map(text),
         lost_at: holder.lost.filter(|_| holder.open.is_empty() && holder.streams).map(moment).map(text),
-        sent: holder.open.iter().filter_map(|one| one.sent.as_ref()).map(|(digest, _)| digest.clone()).next_back(),
+        sent: holder
+            .open
+            .iter()
+            .filter_map(|one| one.sent.as_ref())
+            .map(|(digest, _)| digest.clone())
+            .next_back(),
         is_current: trusted.as_deref() == Some(digest),
         acknowledged: trusted,
         last_nack: holder.open.iter().find_map(|one| one.nack.clone()),

@@ -3,11 +3,14 @@
 //! A [`Signer`] knows nothing of certificates, so that a key in a file today and one in a hardware
 //! module tomorrow look the same to issuance.
 
+mod cross;
 mod file;
 mod issuer;
 
 use std::fmt;
 
+pub use cross::NotCrossed;
+pub use cross::cross_certificate;
 pub use file::FileSigner;
 pub use issuer::Issuer;
 pub use issuer::IssuerError;

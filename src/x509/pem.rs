@@ -26,7 +26,7 @@ pub fn certificate(der: &[u8]) -> String {
 }
 
 /// Writes any PEM block. What is written on the way to it is wiped: it may be a private key.
-pub(super) fn block(label: &str, der: &[u8]) -> Zeroizing<String> {
+pub(crate) fn block(label: &str, der: &[u8]) -> Zeroizing<String> {
     let base64 = Zeroizing::new(STANDARD.encode(der));
     // Sized beforehand: growing would leave copies behind.
     let length = base64.len() + base64.len() / LINE + 2 * label.len() + 40;

@@ -1,4 +1,4 @@
-//! Pure: which bytes are signed for a leaf? (RFC 5280 section 4.1)
+//! Pure: which bytes are signed for a leaf, or for a root's key that another root certifies? (RFC 5280 section 4.1)
 //!
 //! A template rather than a builder: the issuer's name and the subject's key are copied byte for byte.
 //! Builders re-encode both, and lose a repeated name attribute or mistake a key's curve on the way.
@@ -127,6 +127,75 @@ impl Leaf<'_> {
                 IpAddr::V4(address) => primitive(out, 0x87, &address.octets()),
                 IpAddr::V6(address) => primitive(out, 0x87, &address.octets()),
             }
+        }
+    }
+}
+
+/// Everything a certificate says by which one root certifies the key of another.
+#[derive(Clone, Debug)]
+pub struct Cross<'a> {
+    /// Serial number; positive, at most 20 octets.
+    pub serial: &'a SerialNumber,
+    /// AlgorithmIdentifier of the issuer's signatures, as DER.
+    pub signature_algorithm: &'a [u8],
+    /// Subject name of the issuer's certificate, as DER.
+    pub issuer: &'a [u8],
+    /// Identifier of the issuer's key.
+    pub issuer_key_id: &'a [u8],
+    /// Subject name of the certified root, as DER.
+    pub subject: &'a [u8],
+    /// Identifier of its key.
+    pub subject_key_id: &'a [u8],
+    /// First second of validity.
+    pub not_before: OffsetDateTime,
+    /// Last second of validity.
+    pub not_after: OffsetDateTime,
+    /// Its SubjectPublicKeyInfo, as DER.
+    pub spki: &'a [u8],
+    /// Its URI names.
+    pub uris: &'a [String],
+}
+
+impl Cross<'_> {
+    /// The TBSCertificate in DER.
+    pub fn to_der(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(640);
+        element(&mut out, tag::SEQUENCE, |out| {
+            out.extend_from_slice(&[tag::CONTEXT_0, 3, tag::INTEGER, 1, 2]);
+            primitive(out, tag::INTEGER, self.serial.as_bytes());
+            out.extend_from_slice(self.signature_algorithm);
+            out.extend_from_slice(self.issuer);
+            element(out, tag::SEQUENCE, |out| {
+                moment(out, self.not_before);
+                moment(out, self.not_after);
+            });
+            out.extend_from_slice(self.subject);
+            out.extend_from_slice(self.spki);
+            element(out, tag::CONTEXT_3, |out| element(out, tag::SEQUENCE, |out| self.extensions(out)));
+        });
+        out
+    }
+
+    fn extensions(&self, out: &mut Vec<u8>) {
+        extension(out, oid::KEY_USAGE, true, |out| {
+            // keyCertSign and cRLSign, as a root has them.
+            primitive(out, tag::BIT_STRING, &[1, 0b0000_0110]);
+        });
+        extension(out, oid::BASIC_CONSTRAINTS, true, |out| {
+            element(out, tag::SEQUENCE, |out| out.extend_from_slice(&[tag::BOOLEAN, 1, 0xff]));
+        });
+        extension(out, oid::SUBJECT_KEY_IDENTIFIER, false, |out| {
+            primitive(out, tag::OCTET_STRING, self.subject_key_id);
+        });
+        extension(out, oid::AUTHORITY_KEY_IDENTIFIER, false, |out| {
+            element(out, tag::SEQUENCE, |out| primitive(out, 0x80, self.issuer_key_id));
+        });
+        if !self.uris.is_empty() {
+            extension(out, oid::SUBJECT_ALT_NAME, false, |out| {
+                element(out, tag::SEQUENCE, |out| {
+                    self.uris.iter().for_each(|uri| primitive(out, 0x86, uri.as_bytes()));
+                });
+            });
         }
     }
 }

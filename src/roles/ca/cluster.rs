@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::Follower;
 use crate::authority::KubernetesStore;
+use crate::census::Census;
 use crate::chance;
 use crate::clock::Clock;
 use crate::config::Authority;
@@ -30,6 +31,7 @@ use crate::pod_certificates::Board;
 use crate::pod_certificates::PodCertificateMetrics;
 use crate::pod_certificates::PodCertificates;
 use crate::roles::ca::error::CaError;
+use crate::rotation::Exchange;
 use crate::signer::Issuer;
 
 /// The cluster, as this process reaches it.
@@ -39,6 +41,8 @@ pub(super) struct Cluster {
     namespace: String,
     config: ClusterConfig,
     trust_domain: TrustDomain,
+    /// A name that no other process has: a pod's container that is started again is another one under the same pod's name.
+    replica: String,
 }
 
 /// What runs for the cluster, as others see it.
@@ -62,7 +66,25 @@ impl Cluster {
             None => client.default_namespace().to_owned(),
         };
         let trust_domain = config.trust_domain.clone();
-        Ok(Some(Self { client, namespace, config: config.cluster.clone(), trust_domain }))
+        let pod = config.cluster.election.as_ref().map_or("burgrave", |election| election.replica.as_str());
+        let replica = format!("{pod}_{}", chance::tag());
+        Ok(Some(Self { client, namespace, config: config.cluster.clone(), trust_domain, replica }))
+    }
+
+    /// This process's name.
+    pub(super) fn replica(&self) -> &str {
+        &self.replica
+    }
+
+    /// The exchange with other replicas.
+    pub(super) fn exchange(&self, leadership: &Leadership, clock: &Clock) -> Exchange {
+        Exchange {
+            client: self.client.clone(),
+            namespace: self.namespace.clone(),
+            replica: self.replica.clone(),
+            clock: clock.clone(),
+            leadership: leadership.clone(),
+        }
     }
 
     pub(super) fn store(&self, secret: &str) -> KubernetesStore {
@@ -84,6 +106,7 @@ impl Cluster {
         &self,
         issuer: &watch::Receiver<Arc<Issuer>>,
         follower: Option<&(Follower, KubernetesStore)>,
+        census: &Census,
         clock: &Clock,
         registry: &mut Registry,
         background: &mut JoinSet<()>,
@@ -101,7 +124,7 @@ impl Cluster {
             client: self.client.clone(),
             namespace: self.namespace.clone(),
             lease: election.lease.clone(),
-            name: name(&election.replica),
+            name: self.replica.clone(),
             timing: election.timing,
             annotations: Arc::new(annotations),
             clock: clock.clone(),
@@ -127,6 +150,7 @@ impl Cluster {
                     profile: *profile,
                     issuer: issuer.clone(),
                     leadership: leadership.clone(),
+                    census: census.clone(),
                     clock: clock.clone(),
                     metrics: PodCertificateMetrics::new(registry),
                     board: pod_certificates.clone(),
@@ -152,9 +176,4 @@ fn latest(follower: Option<&(Follower, KubernetesStore)>) -> Latest {
             }
         })
     })
-}
-
-/// A name that no other process has: a pod's container that is started again is another candidate under the same pod's name.
-fn name(replica: &str) -> String {
-    format!("{replica}_{}", chance::tag())
 }

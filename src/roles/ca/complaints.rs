@@ -12,6 +12,10 @@ pub(super) enum Part {
     Callers,
     /// The stored authority is gone or damaged: what is in memory still signs.
     Authority,
+    /// This replica cannot tell others whom it knows: a rotation would wait.
+    Told,
+    /// It cannot hear others: a rotation would wait.
+    Heard,
 }
 
 impl Part {
@@ -19,6 +23,8 @@ impl Part {
         match self {
             Self::Callers => "callers",
             Self::Authority => "authority",
+            Self::Told => "census",
+            Self::Heard => "censuses",
         }
     }
 }
@@ -48,5 +54,10 @@ impl Complaints {
 
     pub(super) fn about(&self, part: Part) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&part).cloned()
+    }
+
+    /// Everything that is wrong.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }

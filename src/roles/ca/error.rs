@@ -23,6 +23,19 @@ pub enum CaError {
     /// A rule is missing.
     #[error(transparent)]
     Denied(#[from] k8s::Denied),
+    /// Whom it has certified cannot be kept.
+    #[error(
+        "the census in `{path}`: {source}; make room, or see to its permissions: without it no rotation could know whom to wait for"
+    )]
+    Census {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The operators' socket cannot be used.
+    #[error("--admin-socket: {0}")]
+    Socket(#[from] crate::agent::SocketError),
     /// The roots cannot be written.
     #[error("bundle file `{path}`: {source}")]
     BundleFile {

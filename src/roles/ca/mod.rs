@@ -5,6 +5,7 @@ mod cluster;
 mod complaints;
 mod error;
 mod root;
+mod rotation;
 mod serving;
 mod standing;
 
@@ -14,15 +15,20 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::admin;
 use crate::admin::Admin;
+use crate::agent;
+use crate::agent::HeldSocket;
 use crate::attest::Attestor;
 use crate::authority::InForce;
+use crate::census::Census;
 use crate::clock::Clock;
 use crate::config::CaConfig;
 use crate::issuance::CertificateService;
@@ -33,8 +39,12 @@ use crate::roles::ca::cluster::Cluster;
 use crate::roles::ca::complaints::Complaints;
 pub use crate::roles::ca::error::CaError;
 use crate::roles::ca::root::Kept;
+use crate::roles::ca::rotation::Rotation;
 use crate::roles::ca::serving::Serving;
 use crate::roles::ca::standing::Standing;
+use crate::rotation::AdminService;
+use crate::rotation::Door;
+use crate::sds::SdsMetrics;
 use crate::telemetry::Expiries;
 use crate::tls;
 use crate::tls::HotCertificate;
@@ -43,6 +53,9 @@ use crate::tls::HotCertificate;
 const REQUEST: Duration = Duration::from_secs(20);
 /// How long a connection may live before its client is asked to open another; strangers cannot hold them for ever.
 const CONNECTION: Duration = Duration::from_secs(600);
+
+/// Permission bits of the operators' socket.
+const OPERATORS_ONLY: u32 = 0o600;
 
 /// A CA that listens, and serves once [`Ca::serve`] is called.
 pub struct Ca {
@@ -53,7 +66,9 @@ pub struct Ca {
     cluster: Option<Cluster>,
     attestor: Arc<dyn Attestor>,
     complaints: Complaints,
+    census: Census,
     api: TcpListener,
+    operators: Option<(UnixListener, HeldSocket)>,
     pages: TcpListener,
     background: JoinSet<()>,
 }
@@ -82,7 +97,29 @@ impl Ca {
         let client = cluster.as_ref().map(|cluster| &cluster.client);
         let attestor = attestation::attestor(&config, client, &clock, &complaints, &mut background).await?;
         let in_force = InForce::new(held);
-        Ok(Self { config, clock, in_force, kept, cluster, attestor, complaints, api, pages, background })
+        let census = match config.state_dir() {
+            None => Census::in_memory(clock.clone()),
+            Some(directory) => Census::in_directory(directory, clock.clone())
+                .map_err(|source| CaError::Census { path: directory.to_owned(), source })?,
+        };
+        let operators = match &config.admin_socket {
+            None => None,
+            Some(path) => Some(agent::bind_socket(path, OPERATORS_ONLY).await?),
+        };
+        Ok(Self {
+            config,
+            clock,
+            in_force,
+            kept,
+            cluster,
+            attestor,
+            complaints,
+            census,
+            api,
+            operators,
+            pages,
+            background,
+        })
     }
 
     /// The address of the certificate service.
@@ -119,6 +156,7 @@ impl Ca {
             self.attestor.clone(),
             GrantPolicy::new(self.config.trust_domain.clone(), self.config.profile),
             issuer.clone(),
+            self.census.clone(),
             self.clock.clone(),
             metrics,
         ));
@@ -126,12 +164,40 @@ impl Ca {
         let shared = self.kept.shared().map(|store| (follower.clone(), store));
         let (controllers, campaign) = match self.cluster.as_ref().and_then(|cluster| {
             let follower = shared.as_ref();
-            cluster.control(&issuer, follower, &self.clock, &mut registry, &mut self.background, stop.clone())
+            cluster.control(
+                &issuer,
+                follower,
+                &self.census,
+                &self.clock,
+                &mut registry,
+                &mut self.background,
+                stop.clone(),
+            )
         }) {
             Some((controllers, campaign)) => (Some(controllers), Some(campaign)),
             None => (None, None),
         };
+        let parts = rotation::Parts {
+            config: &self.config,
+            follower: &follower,
+            store: self.kept.store(),
+            census: &self.census,
+            cluster: self.cluster.as_ref().zip(controllers.as_ref()),
+            complaints: &self.complaints,
+            clock: &self.clock,
+        };
+        let rotation = Rotation::new(&parts, &mut self.background);
+        let agents = rotation.agents(
+            &parts,
+            self.attestor.clone(),
+            SdsMetrics::new(&mut registry),
+            &mut self.background,
+            stop.clone(),
+        );
+        let operators_over_tls = rotation.admin_over_tls(self.cluster.as_ref());
+        let operators = operators(self.operators, &rotation, stop.clone())?;
         let standing = Standing {
+            rotation: rotation.view.clone(),
             issuer,
             serving_end,
             complaints: self.complaints.clone(),
@@ -157,6 +223,8 @@ impl Ca {
             .max_connection_age(CONNECTION)
             .max_connection_age_grace(REQUEST)
             .add_service(CertificateService::server(pipeline))
+            .add_service(agents.server())
+            .add_optional_service(operators_over_tls.map(AdminService::server))
             .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
         let drained = async {
             stop.cancelled().await;
@@ -168,6 +236,7 @@ impl Ca {
             tokio::try_join!(
                 async { api.await.map_err(CaError::from).and_then(asked_to) },
                 async { pages.await.map_err(CaError::from).and_then(asked_to) },
+                async { operators.await.and_then(asked_to) },
                 async {
                     match campaign {
                         Some(campaign) => campaign.await,
@@ -194,6 +263,30 @@ impl Ca {
             }
         }
     }
+}
+
+/// What operators call on the Unix socket, until `stop` is cancelled; at once done where there is none.
+fn operators(
+    socket: Option<(UnixListener, HeldSocket)>,
+    rotation: &Rotation,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = Result<(), CaError>> + Send + use<>, CaError> {
+    let service = match &socket {
+        None => None,
+        // We have just made it, so its owner is who we are.
+        Some((_, held)) => Some(rotation.admin(Door::Socket { uid: held.owner()? })),
+    };
+    Ok(async move {
+        let Some(((listener, _held), service)) = socket.zip(service) else {
+            stop.cancelled().await;
+            return Ok(());
+        };
+        let served = Server::builder()
+            .max_concurrent_streams(Some(128))
+            .add_service(service.server())
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned());
+        served.await.map_err(CaError::from)
+    })
 }
 
 fn pages(mut registry: Registry, standing: &Standing, clock: Clock) -> Admin {

@@ -18,12 +18,14 @@ use crate::clock::Clock;
 use crate::roles::ca::cluster::Controllers;
 use crate::roles::ca::complaints::Complaints;
 use crate::roles::ca::complaints::Part;
+use crate::rotation::View;
 use crate::signer::Issuer;
 use crate::telemetry::Expiring;
 
 /// All that others may know of a running CA. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Standing {
+    pub(super) rotation: View,
     pub(super) issuer: watch::Receiver<Arc<Issuer>>,
     pub(super) serving_end: watch::Receiver<OffsetDateTime>,
     pub(super) complaints: Complaints,
@@ -66,6 +68,7 @@ impl Standing {
             "pod_certificates": controllers.filter(|one| one.leadership.holds()).map(|one| {
                 json!(one.pod_certificates.state(self.clock.now()))
             }),
+            "rotation": self.rotation.report(),
             "distribution": controllers.and_then(|one| one.distribution.borrow().clone()),
         })
     }
@@ -93,7 +96,7 @@ struct Of {
 impl Standing {
     /// What is wrong, part by part; all parts that there are.
     fn troubles(&self) -> Vec<(Of, Option<String>)> {
-        let mut troubles: Vec<_> = [Part::Callers, Part::Authority]
+        let mut troubles: Vec<_> = [Part::Callers, Part::Authority, Part::Told, Part::Heard]
             .map(|part| (Of { part: part.name() }, self.complaints.about(part)))
             .into();
         if let Some(one) = &self.controllers {

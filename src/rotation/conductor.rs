@@ -1,0 +1,104 @@
+//! Takes each step as soon as there is evidence for it; only where this process leads, or is alone.
+
+use std::time::Duration;
+
+use crate::authority;
+use crate::authority::Event;
+use crate::authority::Gate;
+use crate::authority::Kind;
+use crate::authority::Next;
+use crate::authority::Refusal;
+use crate::authority::Step;
+use crate::rotation::orders::Orders;
+
+/// What is done at the most so often: evidence may change a thousand times a second.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Time passes without a change of anything, and certificates expire.
+const TICK: Duration = Duration::from_secs(1);
+/// The pause after the store has failed.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Who orders what nobody has ordered.
+const BY_ITSELF: &str = "burgrave, by age";
+
+/// Conducts rotations for as long as it is polled.
+pub async fn conduct(orders: Orders) {
+    let mut held = orders.sources.in_force.watch();
+    let mut census = orders.sources.census.changes();
+    let mut others = orders.sources.others.clone();
+    loop {
+        let pause = match step(&orders).await {
+            true => PAUSE,
+            false => AGAIN,
+        };
+        tokio::time::sleep(pause).await;
+        tokio::select! {
+            changed = held.changed() => if changed.is_err() { return },
+            _ = census.changed() => {}
+            _ = others.changed() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+        (held.borrow_and_update(), census.borrow_and_update(), others.borrow_and_update());
+    }
+}
+
+/// One look, and what follows from it. Returns whether the store is well.
+async fn step(orders: &Orders) -> bool {
+    let held = orders.sources.in_force.held();
+    let now = orders.sources.clock.now();
+    // Nothing is under way, and nothing is due: most of the time, at no cost.
+    let rotate_at_age = orders.rotate_at_age;
+    let is_quiet = held.state.rotation().is_none()
+        && rotate_at_age
+            .is_none_or(|age| now < authority::scheduled_rotation_begins(held.state.active(), age));
+    let result = match is_quiet {
+        true => orders.keeper.tidy().await.map_err(|error| error.to_string()),
+        false => {
+            let evidence = orders.sources.evidence(&held);
+            match authority::advance(&held.state, &evidence, rotate_at_age, now) {
+                Next::Do(event) => take(orders, &held.state, event).await,
+                Next::Renew => orders.renew(BY_ITSELF, Kind::Scheduled).await,
+                Next::Wait(gate) => {
+                    tell(&gate);
+                    Ok(())
+                }
+                Next::Rest => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = &result {
+        tracing::warn!(error, "a step of the rotation could not be taken yet");
+    }
+    result.is_ok()
+}
+
+/// Takes a step that was decided on `state`, and on no other.
+async fn take(orders: &Orders, state: &authority::State, event: Event) -> Result<(), String> {
+    let name = match event {
+        Event::Activate(_) => "activate",
+        Event::Retire(_) => "retire",
+        Event::Remove(_) => "remove",
+        _ => "step",
+    };
+    let choose = |present: &authority::State| match present == state {
+        true => Ok(Step::from(event.clone())),
+        false => Err(Refusal::StaleEvidence { shown: state.sequence(), present: present.sequence() }),
+    };
+    let by = state.rotation().map_or(BY_ITSELF, |one| one.by.as_str());
+    match orders.take(name, by, choose).await {
+        Ok(_) => Ok(()),
+        // Somebody else was faster, and the watch is about to say how it stands.
+        Err(error) if error.is_stale() => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn tell(gate: &Gate) {
+    let first = gate.waiting.first();
+    tracing::debug!(
+        done = gate.done(),
+        total = gate.total,
+        waits_for = first.map(|one| one.who.as_str()),
+        why = first.map(|one| one.why.as_str()),
+        "the rotation waits"
+    );
+}
