@@ -90,7 +90,7 @@ impl SecretService {
                 }
                 Err(refusal) => break Err(Status::resource_exhausted(refusal.to_string())),
             };
-            entry.watches(subscription.names().iter());
+            entry.watches(subscription.names());
             for effect in effects {
                 self.perform(effect, &current, &entry, &responses).await;
             }
@@ -114,12 +114,12 @@ impl SecretService {
             Effect::Acknowledged { name, version } => {
                 tracing::debug!(resource = name, %version, "a proxy uses a secret");
                 self.metrics.acknowledged(&name);
-                entry.answered(&name, version, true);
+                entry.answered(&name, version, None);
             }
             Effect::Rejected { name, version, error } => {
                 tracing::error!(resource = name, %version, error, "a proxy rejected a secret and goes on with the one it had");
                 self.metrics.rejected(&name);
-                entry.answered(&name, version, false);
+                entry.answered(&name, version, Some(error));
             }
             Effect::Unknown { name } => {
                 tracing::info!(
