@@ -23,7 +23,7 @@ const LONGEST_NODE: usize = 256;
 pub struct Subscriber {
     /// What the proxy calls itself. It is a name for people; nothing is granted by it.
     pub node: String,
-    /// Each name it subscribes to, with the version it answered last and whether it took it.
+    /// Each name it subscribes to, with its answer to what it was sent last.
     pub names: BTreeMap<String, Option<Answer>>,
     /// When the stream was opened.
     pub since: Duration,
@@ -110,6 +110,13 @@ impl Roll {
         }
         self.is_anybody_seen = true;
         true
+    }
+
+    /// It is sent another version. Its answer to an earlier one says nothing any more, even if that one comes again.
+    pub(super) fn pushed(&mut self, id: u64, name: &str) {
+        if let Some(answer) = self.open.get_mut(&id).and_then(|subscriber| subscriber.names.get_mut(name)) {
+            *answer = None;
+        }
     }
 
     pub(super) fn answered(&mut self, id: u64, name: &str, answer: Answer) {

@@ -55,6 +55,18 @@ fn a_version_stands_as_the_last_answers_to_it_say() {
 }
 
 #[test]
+fn an_answer_counts_until_something_else_is_pushed_and_not_again_when_it_comes_back() {
+    let mut roll = Roll::default();
+    join(&mut roll, 1, "x", 0);
+    roll.answered(1, "a", took("1"));
+    assert_eq!(stand(&roll, "1", 0).waiting, 0);
+    roll.pushed(1, "a");
+    roll.pushed(1, "b");
+    assert_eq!(stand(&roll, "1", 0).waiting, 1, "it may use either");
+    assert_eq!(roll.open().next().unwrap().names.len(), 1);
+}
+
+#[test]
 fn whoever_is_here_for_long_without_an_answer_is_silent_and_the_first_five_are_named() {
     let mut roll = Roll::default();
     for id in 0..7 {

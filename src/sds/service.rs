@@ -109,6 +109,7 @@ impl SecretService {
                 let response = encode::response(current, [name.as_str()], version.as_str(), nonce);
                 tracing::debug!(resource = name, %version, "a secret is pushed");
                 self.metrics.pushed(&name);
+                entry.pushed(&name);
                 let _ = responses.send(Ok(response)).await;
             }
             Effect::Acknowledged { name, version } => {

@@ -112,6 +112,10 @@ impl Entry {
         self.all.roll.send_if_modified(|roll| roll.watches(self.id, names));
     }
 
+    pub(super) fn pushed(&self, name: &str) {
+        self.all.roll.send_modify(|roll| roll.pushed(self.id, name));
+    }
+
     /// It took `version` of `name`, or refused it and said why, redacted.
     pub(super) fn answered(&self, name: &str, version: Version, refusal: Option<String>) {
         let answer = Answer { version, refusal };
