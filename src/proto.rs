@@ -43,6 +43,7 @@ pub mod admin {
 /// Envoy's discovery messages and its secret discovery service.
 pub mod envoy {
     pub use envoy_types::pb::envoy::config::core::v3::DataSource;
+    pub use envoy_types::pb::envoy::config::core::v3::Node;
     pub use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::GenericSecret;

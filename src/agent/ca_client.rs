@@ -1,18 +1,17 @@
 //! Asks the CA for a certificate, as any agent of Istio does.
 
-use std::io;
-use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::Certificate as TlsRoot;
-use tonic::transport::ClientTlsConfig;
+use tokio::sync::watch;
 use tonic::transport::Endpoint;
-use zeroize::Zeroizing;
 
+use crate::agent::door::Door;
+use crate::agent::door::DoorError;
 use crate::proto::istio::IstioCertificateRequest;
 use crate::proto::istio::istio_certificate_service_client::IstioCertificateServiceClient;
+use crate::sds::Secrets;
 use crate::x509::CertificateChain;
 use crate::x509::TrustBundle;
 use crate::x509::bundle::InvalidBundle;
@@ -24,10 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Where the CA is, and what we show it.
 #[derive(Clone, Debug)]
 pub struct CaClient {
-    endpoint: Endpoint,
-    server_name: Option<String>,
-    root_file: PathBuf,
-    token_file: PathBuf,
+    door: Door,
     lifetime: Option<Duration>,
 }
 
@@ -43,43 +39,9 @@ pub struct Answer {
 /// Why the CA gave nothing that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaClientError {
-    /// The token file cannot be read.
-    #[error(
-        "token file `{path}`: {source}; project a service-account token with the CA's audience to that path"
-    )]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system says.
-        source: io::Error,
-    },
-    /// The token file does not hold a token.
-    #[error("token file `{0}` does not hold a token")]
-    NotAToken(PathBuf),
-    /// The root file cannot be read.
-    #[error("root file `{path}`: {source}; it must hold the root that the CA's own certificate leads to")]
-    Root {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system says.
-        source: io::Error,
-    },
-    /// The root file holds no roots.
-    #[error("root file `{path}`: {source}")]
-    NotRoots {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: InvalidBundle,
-    },
-    /// The CA cannot be reached, or is not who it should be.
-    #[error("the CA at {address} cannot be reached: {cause}")]
-    Connect {
-        /// Its address.
-        address: String,
-        /// The last cause.
-        cause: String,
-    },
+    /// There is no way to it.
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// The CA refused.
     #[error("the CA refused ({code:?}): {message}")]
     Refused {
@@ -113,7 +75,18 @@ impl CaClient {
         token_file: PathBuf,
         lifetime: Option<Duration>,
     ) -> Self {
-        Self { endpoint, server_name, root_file, token_file, lifetime }
+        Self { door: Door { endpoint, server_name, root_file, token_file, held: None }, lifetime }
+    }
+
+    /// Has the CA be verified by the roots that we hold, too.
+    pub fn trusting(mut self, held: watch::Receiver<Arc<Secrets>>) -> Self {
+        self.door.held = Some(held);
+        self
+    }
+
+    /// The way to the same CA, for whoever has something else to say to it.
+    pub(super) fn door(&self) -> Door {
+        self.door.clone()
     }
 
     /// Has `csr_pem` signed.
@@ -132,9 +105,9 @@ impl CaClient {
                 .map_or(0, |life| i64::try_from(life.as_secs()).unwrap_or(i64::MAX)),
             metadata: None,
         });
-        request.metadata_mut().insert("authorization", self.bearer().await?);
+        request.metadata_mut().insert("authorization", self.door.bearer().await?);
         // A new connection each time: renewals are rare, and a new root file is then in use at once.
-        let channel = self.tls().await?.connect().await.map_err(|error| self.unreachable(&error))?;
+        let channel = self.door.connect().await?;
         let answer = IstioCertificateServiceClient::new(channel)
             .create_certificate(request)
             .await
@@ -152,43 +125,4 @@ impl CaClient {
             _ => Err(CaClientError::TooShort(answer.len())),
         }
     }
-
-    async fn bearer(&self) -> Result<AsciiMetadataValue, CaClientError> {
-        let text = tokio::fs::read_to_string(&self.token_file)
-            .await
-            .map(Zeroizing::new)
-            .map_err(|source| CaClientError::Token { path: self.token_file.clone(), source })?;
-        let not_a_token = || CaClientError::NotAToken(self.token_file.clone());
-        let token = text.trim();
-        if token.is_empty() || token.contains(char::is_whitespace) {
-            return Err(not_a_token());
-        }
-        let mut value: AsciiMetadataValue = format!("Bearer {token}").parse().map_err(|_| not_a_token())?;
-        value.set_sensitive(true);
-        Ok(value)
-    }
-
-    async fn tls(&self) -> Result<Endpoint, CaClientError> {
-        let roots = read_roots(&self.root_file).await?;
-        let mut tls = ClientTlsConfig::new().ca_certificate(TlsRoot::from_pem(roots.to_pem()));
-        if let Some(name) = &self.server_name {
-            tls = tls.domain_name(name.clone());
-        }
-        self.endpoint.clone().tls_config(tls).map_err(|error| self.unreachable(&error))
-    }
-
-    fn unreachable(&self, error: &dyn std::error::Error) -> CaClientError {
-        let mut last = error;
-        while let Some(deeper) = last.source() {
-            last = deeper;
-        }
-        CaClientError::Connect { address: self.endpoint.uri().to_string(), cause: last.to_string() }
-    }
-}
-
-async fn read_roots(path: &Path) -> Result<TrustBundle, CaClientError> {
-    let text = tokio::fs::read(path)
-        .await
-        .map_err(|source| CaClientError::Root { path: path.to_owned(), source })?;
-    TrustBundle::from_pem(&text).map_err(|source| CaClientError::NotRoots { path: path.to_owned(), source })
 }

@@ -17,6 +17,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE_CUT_OFF: Duration = Duration::from_secs(10);
 /// Below this share of its life left, a certificate that cannot be renewed is an emergency.
 const LAST_CHANCE: f64 = 0.2;
+/// Below this share of its life left, a certificate gives way to any other that is valid.
+const PRESSING: f64 = 0.35;
 
 /// Where renewals stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -74,6 +76,13 @@ impl Schedule {
             (held.until - now).as_seconds_f64() < LAST_CHANCE * (held.until - held.since).as_seconds_f64()
         });
         (Self { failures: self.failures.saturating_add(1), ..self }, Due { at, is_last_chance })
+    }
+
+    /// Whether there is no time to be choosy: there is no certificate, or it should have been renewed for a while.
+    pub fn is_pressing(&self, now: OffsetDateTime) -> bool {
+        self.held.is_none_or(|held| {
+            (held.until - now).as_seconds_f64() < PRESSING * (held.until - held.since).as_seconds_f64()
+        })
     }
 
     /// How many attempts have failed in a row.
@@ -134,6 +143,14 @@ mod tests {
         assert_eq!(late, Due { at: NOW + Duration::from_secs(91), is_last_chance: true });
         let (_, expired) = schedule.failed(until, 1.0);
         assert!(expired.is_last_chance);
+    }
+
+    #[test]
+    fn it_presses_where_there_is_no_certificate_and_some_time_after_the_last_moment_to_renew() {
+        assert!(Schedule::default().is_pressing(NOW));
+        let (schedule, _) = Schedule::default().renewed(NOW, NOW + Duration::from_secs(100), 1.0);
+        assert!(!schedule.is_pressing(NOW + Duration::from_secs(64)));
+        assert!(schedule.is_pressing(NOW + Duration::from_secs(66)));
     }
 
     proptest! {

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use serde_json::Value;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio::sync::Notify;
@@ -19,8 +17,13 @@ use crate::admin::Admin;
 use crate::agent;
 use crate::agent::AgentMetrics;
 use crate::agent::CaClient;
+use crate::agent::Heard;
 use crate::agent::HeldSocket;
+use crate::agent::Patience;
+use crate::agent::Publication;
 use crate::agent::Renewal;
+use crate::agent::Upstream;
+use crate::agent::Upward;
 use crate::clock::Clock;
 use crate::config::AgentConfig;
 use crate::sds::SdsMetrics;
@@ -66,6 +69,7 @@ pub struct Agent {
     socket: UnixListener,
     held_socket: HeldSocket,
     pages: TcpListener,
+    patience: Patience,
 }
 
 impl Agent {
@@ -85,6 +89,7 @@ impl Agent {
             socket,
             held_socket,
             pages,
+            patience: Patience::default(),
         })
     }
 
@@ -119,9 +124,10 @@ impl Agent {
             let (secrets, clock) = (self.secrets.subscribe(), self.clock.clone());
             move || ready(&secrets.borrow(), &clock)
         };
+        let (upward, told) = watch::channel(Upward::default());
         let state = {
             let (secrets, subscribers) = (self.secrets.subscribe(), self.subscribers.clone());
-            move || state(&secrets.borrow(), subscribers.count())
+            move || agent::state(&secrets.borrow(), &subscribers.all(), &told.borrow())
         };
         tracing::info!(
             socket = %self.config.socket.display(),
@@ -133,20 +139,34 @@ impl Agent {
             SecretService::new(self.secrets.subscribe(), self.subscribers.clone(), sds_metrics, stop.clone());
         let (root_file, changed_roots) = watch::channel(None);
         let roots = agent::watch_root_file(self.config.ca_root_file.clone(), root_file, stop.clone());
+        let (hearing, heard) = watch::channel(Heard::default());
+        let ca = CaClient::new(
+            self.config.ca,
+            self.config.ca_server_name,
+            self.config.ca_root_file,
+            self.config.token_file,
+            self.config.leaf_lifetime,
+        )
+        .trusting(self.secrets.subscribe());
+        let upstream = Upstream {
+            ca: ca.clone(),
+            node: Upstream::name().await,
+            heard: hearing,
+            secrets: self.secrets.subscribe(),
+            subscribers: self.subscribers.clone(),
+            upward,
+            clock: self.clock.clone(),
+            metrics: metrics.clone(),
+            patience: self.patience,
+        };
         let renewal = Renewal {
-            ca: CaClient::new(
-                self.config.ca.clone(),
-                self.config.ca_server_name.clone(),
-                self.config.ca_root_file.clone(),
-                self.config.token_file.clone(),
-                self.config.leaf_lifetime,
-            ),
-            secrets: self.secrets,
-            subscribers: self.subscribers,
+            ca,
+            publication: Publication::new(self.secrets, self.subscribers),
             clock: self.clock,
             metrics,
             now: self.renew,
             root_file: changed_roots,
+            heard,
         };
         let pages = Admin::new(registry, Arc::new(ready), Arc::new(state)).serve(self.pages, stop.clone());
         let api = Server::builder()
@@ -167,7 +187,7 @@ impl Agent {
                 async { api.await.map_err(AgentError::from) },
                 async { pages.await.map_err(AgentError::from) },
                 async {
-                    tokio::join!(renewal.run(stop.clone()), roots);
+                    tokio::join!(renewal.run(stop.clone()), upstream.run(stop.clone()), roots);
                     Ok(())
                 },
             )
@@ -194,20 +214,6 @@ fn held(secrets: &Secrets) -> Held {
     leaf.into_iter().chain(roots).collect()
 }
 
-fn state(secrets: &Secrets, proxies: usize) -> Value {
-    let identity = secrets.identity.as_ref().map(|identity| {
-        let facts = identity.chain().leaf().facts();
-        json!({
-            "spiffe_id": identity.spiffe_id().to_string(),
-            "serial": facts.serial.to_string(),
-            "version": identity.version().to_string(),
-            "expires_at": facts.not_after.to_string(),
-        })
-    });
-    let roots = secrets.trust.iter().flat_map(|trust| trust.bundle().roots()).map(|root| root.fingerprint());
-    json!({ "identity": identity, "roots": roots.collect::<Vec<_>>(), "proxies": proxies })
-}
-
 fn ready(secrets: &Secrets, clock: &Clock) -> Result<(), String> {
     let until = secrets.identity.as_ref().map(|identity| identity.chain().leaf().facts().not_after);
     match until.or(secrets.expired_at) {
@@ -218,3 +224,7 @@ fn ready(secrets: &Secrets, clock: &Clock) -> Result<(), String> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

@@ -108,7 +108,7 @@ impl SecretService {
                 }
                 Err(refusal) => break Err(Status::resource_exhausted(refusal.to_string())),
             };
-            entry.watches(subscription.names().iter());
+            entry.watches(subscription.names());
             for effect in effects {
                 hear(&effect, ear.as_deref());
                 self.perform(effect, &current, &entry, &responses).await;
@@ -128,17 +128,18 @@ impl SecretService {
                 let response = encode::response(current, [name.as_str()], version.as_str(), nonce);
                 tracing::debug!(resource = name, %version, "a secret is pushed");
                 self.metrics.pushed(&name);
+                entry.pushed(&name);
                 let _ = responses.send(Ok(response)).await;
             }
             Effect::Acknowledged { name, version } => {
                 tracing::debug!(resource = name, %version, "a proxy uses a secret");
                 self.metrics.acknowledged(&name);
-                entry.answered(&name, version, true);
+                entry.answered(&name, version, None);
             }
             Effect::Rejected { name, version, error } => {
                 tracing::error!(resource = name, %version, error, "a proxy rejected a secret and goes on with the one it had");
                 self.metrics.rejected(&name);
-                entry.answered(&name, version, false);
+                entry.answered(&name, version, Some(error));
             }
             Effect::Unknown { name } => {
                 tracing::info!(
