@@ -29,6 +29,8 @@ use std::time::Instant;
 
 use burgrave::attest::ApiPod;
 use burgrave::attest::ClaimedPod;
+use burgrave::census::Census;
+use burgrave::clock::Clock;
 use burgrave::issuance::Asked;
 use burgrave::issuance::Encoded;
 use burgrave::issuance::GrantPolicy;
@@ -192,11 +194,13 @@ async fn ready_made(
     };
     let caller = claimed.attest(&live.into()).expect("it is that pod");
     let csr = Encoded::Der(&made.spec.stub_pkc_s10_request.0);
-    let asked = Asked { id: "bench", csr, lifetime: 0, for_another: false };
+    let asked = Asked { id: "bench", csr, lifetime: 0, for_another: false, by_files: true };
     let day = profile(24);
     let policy = GrantPolicy::new(TRUST_DOMAIN.parse().expect("it is a trust domain"), day);
     let now = OffsetDateTime::now_utc();
-    let issued = issue_to(&caller, asked, &policy, issuer.clone(), now).await.expect("it can be issued");
+    let census = Census::in_memory(Clock::system());
+    let issued =
+        issue_to(&caller, asked, &policy, issuer.clone(), &census, now).await.expect("it can be issued");
     let tell = |at: OffsetDateTime| Value::from(at.format(&Rfc3339).expect("it is a time"));
     let metadata = made.metadata;
     let body = json!({

@@ -71,13 +71,25 @@ fn whoever_attested_the_caller_the_intent_is_on_record_before_the_signature_and_
     let profile = Profile::new(Duration::from_secs(60), HOUR, 24 * HOUR).unwrap();
     let policy = GrantPolicy::new("td".parse().unwrap(), profile);
     let csr = PrivateKey::generate().unwrap().csr_pem().unwrap();
-    let asked = Asked { id: "request-1", csr: Encoded::Pem(&csr), lifetime: 7200, for_another: false };
+    let asked = Asked {
+        id: "request-1",
+        csr: Encoded::Pem(&csr),
+        lifetime: 7200,
+        for_another: false,
+        by_files: false,
+    };
+    let census = Census::in_memory(crate::clock::Clock::simulated(NOW).0);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let issued = tracing::subscriber::with_default(log, || {
-        runtime.block_on(issue_to(&pod_s_account(), asked, &policy, issuer(), NOW)).unwrap()
+        runtime.block_on(issue_to(&pod_s_account(), asked, &policy, issuer(), &census, NOW)).unwrap()
     });
     assert_eq!((issued.not_before, issued.not_after), (NOW - Duration::from_secs(60), NOW + 2 * HOUR));
     assert_eq!((issued.chain.len(), issued.without_roots().len()), (2, 1));
+    let [holder] = &census.holders()[..] else { panic!("it is not in the census") };
+    assert_eq!(
+        (holder.spiffe_id.as_str(), holder.pod.as_deref()),
+        ("spiffe://td/ns/shop/sa/web", Some("shop/web-0"))
+    );
 
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -37,6 +37,8 @@ pub struct SecretService {
     secrets: watch::Receiver<Arc<Secrets>>,
     subscribers: Subscribers,
     metrics: SdsMetrics,
+    /// Whether those who subscribe are agents, which speak for their proxies.
+    to_agents: bool,
     stop: CancellationToken,
 }
 
@@ -50,7 +52,12 @@ impl SecretService {
         metrics: SdsMetrics,
         stop: CancellationToken,
     ) -> Self {
-        Self { secrets, subscribers, metrics, stop }
+        Self { secrets, subscribers, metrics, to_agents: false, stop }
+    }
+
+    /// The same for agents, which speak for their proxies.
+    pub fn to_agents(self) -> Self {
+        Self { to_agents: true, ..self }
     }
 
     /// The gRPC service, ready to be added to a server.
@@ -135,6 +142,12 @@ impl SecretService {
                 tracing::debug!(resource = name, %version, "a proxy uses a secret");
                 self.metrics.acknowledged(&name);
                 entry.answered(&name, version, None);
+            }
+            // An agent that speaks for its proxies says "not yet" in the same words, and what it says is kept for operators.
+            Effect::Rejected { name, version, error } if self.to_agents => {
+                tracing::info!(resource = name, %version, error, "an agent has not moved yet");
+                self.metrics.rejected(&name);
+                entry.answered(&name, version, Some(error));
             }
             Effect::Rejected { name, version, error } => {
                 tracing::error!(resource = name, %version, error, "a proxy rejected a secret and goes on with the one it had");

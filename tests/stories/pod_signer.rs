@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use burgrave::census::Census;
 use burgrave::clock::Clock;
 use burgrave::issuance::Profile;
 use burgrave::k8s;
@@ -176,6 +177,7 @@ impl Signer {
             profile: PodProfile::new(setup.profile).expect("it is long enough for pods"),
             issuer: issuer.subscribe(),
             leadership: elected(api, namespace, &mut running).await,
+            census: Census::in_memory(Clock::system()),
             clock: Clock::system(),
             metrics: PodCertificateMetrics::new(&mut registry),
             board: Board::default(),

@@ -18,12 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use burgrave::authority;
+use burgrave::authority::Event;
 use burgrave::authority::Kept;
 use burgrave::authority::KubernetesStore;
 use burgrave::authority::Origin;
 use burgrave::authority::Record;
 use burgrave::authority::Store;
 use burgrave::authority::Swap;
+use burgrave::authority::step;
 use burgrave::distribution::Names;
 use burgrave::distribution::Survey;
 use burgrave::x509::PrivateKey;
@@ -66,8 +68,9 @@ async fn twenty_replicas_started_at_once_on_an_empty_store_end_with_one_root_fif
                 let domain = "cluster.local".parse().expect("it is a trust domain");
                 start.wait().await;
                 let now = OffsetDateTime::now_utc();
-                let (issuer, origin) =
+                let taken =
                     authority::take(&store, &survey, &domain, YEAR, now).await.expect("one of them makes it");
+                let (issuer, origin) = (taken.held.issuer, taken.origin);
                 if origin == Origin::Made {
                     // Whoever is first may be leading and publishing while others have not even looked.
                     publish(&client, &namespace, &names.config_map, &issuer.bundle().to_pem()).await;
@@ -296,10 +299,12 @@ async fn many_who_change_the_shared_authority_at_once_lose_and_tear_nothing() {
             for _ in 0..5 {
                 let root = TrustBundle::from_pem(stranger().1.as_bytes()).expect("it is a root");
                 loop {
-                    let Kept { mut record, revision } =
+                    let Kept { record, revision } =
                         store.load().await.expect("it can be read").expect("it is there");
-                    let roots = record.bundle.roots().iter().chain(root.roots()).cloned().collect();
-                    record.bundle = TrustBundle::new(roots).expect("they are roots");
+                    let roots = record.state.extra().iter().chain(root.roots()).cloned().collect();
+                    let now = OffsetDateTime::now_utc();
+                    let (state, _) = step(&record.state, Event::Extra(roots), now).expect("they are roots");
+                    let record = record.stepped(state, None);
                     match store.swap(Some(&revision), &record).await.expect("it can be written") {
                         Swap::Done(_) => break,
                         Swap::Overtaken => overtaken += 1,
@@ -311,8 +316,9 @@ async fn many_who_change_the_shared_authority_at_once_lose_and_tear_nothing() {
     }
     let overtaken: u32 = writers.join_all().await.into_iter().sum();
     let last = kept.load().await.expect("it can be read").expect("it is there");
-    assert_eq!(last.record.bundle.roots().len(), 41, "every write is there");
-    assert_eq!(last.record.certificate, first.certificate);
+    assert_eq!(last.record.state.bundle().roots().len(), 41, "every write is there");
+    assert_eq!(last.record.state.sequence(), 41);
+    assert_eq!(last.record.certificate(), first.certificate());
     assert!(overtaken > 0, "nobody met anybody: that was no race");
     last.record.issuer(&domain, OffsetDateTime::now_utc()).expect("and it is whole");
 }

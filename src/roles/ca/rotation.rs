@@ -136,7 +136,7 @@ impl Rotation {
             watch::channel(Arc::new(rotation::announcement(&in_force.held(), parts.clock)));
         background.spawn(rotation::announce(in_force.watch(), secrets, parts.clock.clone()));
         AgentService {
-            secrets: SecretService::new(offered, Subscribers::default(), metrics, stop),
+            secrets: SecretService::new(offered, Subscribers::default(), metrics, stop).to_agents(),
             attestor,
             trust_domain: parts.config.trust_domain.clone(),
             census: parts.census.clone(),
