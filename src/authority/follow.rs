@@ -68,7 +68,7 @@ impl Held {
         let others = issuer.bundle().roots().iter().filter(|root| *root != issuer.root());
         let others: Vec<_> = others.cloned().collect();
         // The roots came out of a bundle, so they are one.
-        let state = state.clone().with_extra(others).unwrap_or(state).with_sequence(1);
+        let state = state.clone().with_extra(others).unwrap_or(state).numbered(1, 0);
         Self { state: Arc::new(state), serving: issuer.clone(), issuer }
     }
 }

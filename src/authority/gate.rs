@@ -93,6 +93,8 @@ pub struct Replica {
     pub name: String,
     /// The number of the roots that it serves.
     pub sequence: u64,
+    /// How many steps had led to the state that it has taken over.
+    pub steps: u64,
     /// Who signs in it.
     pub signs_with: AuthorityId,
 }
@@ -173,22 +175,22 @@ impl Gate {
 /// Proof that every reader who counts trusts the roots of one state; or that somebody took it upon themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Distributed {
-    sequence: u64,
+    steps: u64,
     forced_by: Option<String>,
 }
 
 /// Proof that nobody who counts needs an authority's root any more; or that somebody took it upon themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unneeded {
-    sequence: u64,
+    steps: u64,
     authority: AuthorityId,
     forced_by: Option<String>,
 }
 
 impl Distributed {
-    /// The number of the roots it is about.
-    pub fn sequence(&self) -> u64 {
-        self.sequence
+    /// How many steps had led to the state that it is about.
+    pub fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// Who goes on without evidence, if anybody does.
@@ -198,14 +200,14 @@ impl Distributed {
 
     /// Goes on without evidence, on somebody's own account.
     pub fn forced(state: &State, by: &str) -> Self {
-        Self { sequence: state.sequence(), forced_by: Some(by.to_owned()) }
+        Self { steps: state.steps(), forced_by: Some(by.to_owned()) }
     }
 }
 
 impl Unneeded {
-    /// The number of the roots it is about.
-    pub fn sequence(&self) -> u64 {
-        self.sequence
+    /// How many steps had led to the state that it is about.
+    pub fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// The authority it is about.
@@ -220,7 +222,7 @@ impl Unneeded {
 
     /// Goes on without evidence, on somebody's own account.
     pub fn forced(state: &State, authority: &AuthorityId, by: &str) -> Self {
-        Self { sequence: state.sequence(), authority: authority.clone(), forced_by: Some(by.to_owned()) }
+        Self { steps: state.steps(), authority: authority.clone(), forced_by: Some(by.to_owned()) }
     }
 }
 
@@ -231,7 +233,7 @@ impl Unneeded {
 pub fn distributed(state: &State, evidence: &Evidence, now: OffsetDateTime) -> Result<Distributed, Gate> {
     let gate = distribution(state, evidence, now);
     match gate.is_open() {
-        true => Ok(Distributed { sequence: state.sequence(), forced_by: None }),
+        true => Ok(Distributed { steps: state.steps(), forced_by: None }),
         false => Err(gate),
     }
 }
@@ -248,7 +250,7 @@ pub fn unneeded(
 ) -> Result<Unneeded, Gate> {
     let gate = reissue(state, authority, evidence, now);
     match gate.is_open() {
-        true => Ok(Unneeded { sequence: state.sequence(), authority: authority.clone(), forced_by: None }),
+        true => Ok(Unneeded { steps: state.steps(), authority: authority.clone(), forced_by: None }),
         false => Err(gate),
     }
 }
@@ -280,8 +282,13 @@ pub fn reissue(state: &State, authority: &AuthorityId, evidence: &Evidence, now:
     let mut gate = Gate::default();
     let active = &state.active().id;
     for replica in &evidence.replicas {
-        let why = format!("still signs with `{}`", replica.signs_with);
-        gate.ask((replica.signs_with != *active).then(|| of_replica(replica, why)));
+        // One that is late may still come by a state in which another authority signed, and sign with that for a moment.
+        let is_late = replica.steps < state.steps();
+        let why = match replica.signs_with != *active {
+            true => format!("still signs with `{}`", replica.signs_with),
+            false => format!("has taken over step {} and not yet {}", replica.steps, state.steps()),
+        };
+        gate.ask((is_late || replica.signs_with != *active).then(|| of_replica(replica, why)));
     }
     if stays_trusted(state, authority) {
         // Leaves under another intermediate of the same root stay good.

@@ -131,12 +131,12 @@ pub enum Refusal {
     NothingRetired,
     /// The evidence is about another state.
     #[error(
-        "the trusted roots have changed since the evidence was gathered (bundle {shown}, now {present}); ask again"
+        "the authorities have changed since the evidence was gathered (step {shown}, now {present}); ask again"
     )]
     StaleEvidence {
-        /// What the evidence is about.
+        /// Which step the evidence is about.
         shown: u64,
-        /// What there is.
+        /// Which there is.
         present: u64,
     },
     /// The authority is not valid.
@@ -186,6 +186,7 @@ pub fn step(state: &State, event: Event, now: OffsetDateTime) -> Result<(State, 
     }
     end_if_over(&mut next, now, &mut effects);
     next.check().map_err(|why| Refusal::Unsound(why.to_string()))?;
+    next.steps = state.steps.saturating_add(1);
     if next.bundle() != state.bundle() {
         next.sequence = state.sequence.saturating_add(1);
         effects.insert(0, Effect::Publish { sequence: next.sequence });
@@ -256,9 +257,9 @@ fn valid(authority: &Authority, now: OffsetDateTime) -> Result<(), Refusal> {
 }
 
 fn is_about(state: &State, shown: u64) -> Result<(), Refusal> {
-    match shown == state.sequence {
+    match shown == state.steps {
         true => Ok(()),
-        false => Err(Refusal::StaleEvidence { shown, present: state.sequence }),
+        false => Err(Refusal::StaleEvidence { shown, present: state.steps }),
     }
 }
 
@@ -269,7 +270,7 @@ fn activate(
     effects: &mut Vec<Effect>,
 ) -> Result<(), Refusal> {
     let prepared = state.prepared().ok_or(Refusal::NothingPrepared)?;
-    is_about(state, proof.sequence())?;
+    is_about(state, proof.steps())?;
     valid(prepared, now)?;
     let id = prepared.id.clone();
     switch(state, &id, now, effects);
@@ -296,7 +297,7 @@ fn switch(state: &mut State, id: &AuthorityId, now: OffsetDateTime, effects: &mu
 }
 
 fn retire(state: &mut State, proof: &Unneeded, now: OffsetDateTime) -> Result<(), Refusal> {
-    is_about(state, proof.sequence())?;
+    is_about(state, proof.steps())?;
     let id = proof.authority();
     let retiring = state.authorities.iter_mut().find(|one| one.id == *id && one.stage == Stage::Retiring);
     retiring.ok_or_else(|| Refusal::NotRetiring(id.clone()))?.stage = Stage::Retired;
@@ -308,7 +309,7 @@ fn retire(state: &mut State, proof: &Unneeded, now: OffsetDateTime) -> Result<()
 }
 
 fn remove(state: &mut State, proof: &Distributed, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-    is_about(state, proof.sequence())?;
+    is_about(state, proof.steps())?;
     let before = effects.len();
     state.authorities.retain(|one| match one.stage {
         Stage::Retired => {

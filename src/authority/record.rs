@@ -293,9 +293,12 @@ impl Record {
                 Self::as_stated(state, key, &bundle, parts)
             }
             other => {
-                let sequence = other.map_or(1, |state| state.sequence().saturating_add(1));
+                // Later than whatever it stands in the place of.
+                let later = |number: u64| number.saturating_add(1);
+                let numbers =
+                    other.map_or((1, 0), |state| (later(state.sequence()), later(state.steps())));
                 let chain = parts.get(part::CHAIN).map(|text| text.as_slice());
-                Self::by_hand(certificate, key, chain, &bundle, sequence)
+                Self::by_hand(certificate, key, chain, &bundle, numbers)
             }
         }
     }
@@ -346,7 +349,7 @@ impl Record {
         key: PrivateKey,
         chain: Option<&[u8]>,
         bundle: &TrustBundle,
-        sequence: u64,
+        (sequence, steps): (u64, u64),
     ) -> Result<Self, Damage> {
         let mut path = vec![certificate.clone()];
         if let Some(text) = chain {
@@ -369,9 +372,9 @@ impl Record {
         let id = authority.id.clone();
         let extra = bundle.roots().iter().filter(|one| **one != root).cloned().collect();
         let state = State::first(authority, since)
-            .with_sequence(sequence)
             .with_extra(extra)
-            .map_err(|error| Damage::of(part::ROOTS, error))?;
+            .map_err(|error| Damage::of(part::ROOTS, error))?
+            .numbered(sequence, steps);
         Ok(Self { state, keys: [(id, Arc::new(key))].into(), is_edited: true })
     }
 }

@@ -236,6 +236,8 @@ pub struct Past {
 pub struct State {
     /// Grows with each change of the trusted roots, and never otherwise.
     pub(super) sequence: u64,
+    /// Grows with each step: of two states of one store, whichever has taken more is the later one.
+    pub(super) steps: u64,
     /// Oldest first.
     pub(super) authorities: Vec<Authority>,
     /// Roots that an operator trusts beside those of the authorities.
@@ -269,7 +271,7 @@ impl State {
     /// The state of a first start: one authority, which signs.
     pub fn first(authority: Authority, now: OffsetDateTime) -> Self {
         let authority = Authority { stage: Stage::Active, activated_at: Some(now), ..authority };
-        Self { sequence: 1, authorities: vec![authority], extra: vec![], rotation: None, past: vec![] }
+        Self { sequence: 1, steps: 0, authorities: vec![authority], extra: vec![], rotation: None, past: vec![] }
     }
 
     /// Joins the parts of a state.
@@ -277,13 +279,13 @@ impl State {
     /// # Errors
     /// If they are not sound together.
     pub fn of(
-        sequence: u64,
+        (sequence, steps): (u64, u64),
         authorities: Vec<Authority>,
         extra: Vec<Certificate>,
         rotation: Option<Rotation>,
         past: Vec<Past>,
     ) -> Result<Self, Unsound> {
-        let state = Self { sequence, authorities, extra, rotation, past };
+        let state = Self { sequence, steps, authorities, extra, rotation, past };
         state.check()?;
         Ok(state)
     }
@@ -315,6 +317,11 @@ impl State {
     /// The number of this set of roots.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// How many steps have led to it. Unlike [`State::sequence`], this also tells apart states that trust the same roots.
+    pub fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// All authorities, oldest first.
@@ -389,13 +396,14 @@ impl State {
         next.check()?;
         if next.bundle() != before {
             next.sequence = next.sequence.saturating_add(1);
+            next.steps = next.steps.saturating_add(1);
         }
         Ok(next)
     }
 
-    /// The same under another number.
-    pub(super) fn with_sequence(self, sequence: u64) -> Self {
-        Self { sequence, ..self }
+    /// The same under other numbers.
+    pub(super) fn numbered(self, sequence: u64, steps: u64) -> Self {
+        Self { sequence, steps, ..self }
     }
 
     pub(super) fn remember(&mut self, past: Past) {

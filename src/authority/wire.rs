@@ -62,6 +62,7 @@ pub(super) enum InvalidState {
 struct Wire {
     form: u32,
     sequence: u64,
+    steps: u64,
     authorities: Vec<WireAuthority>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     extra: Vec<String>,
@@ -138,6 +139,7 @@ pub(super) fn to_json(state: &State) -> String {
     let wire = Wire {
         form: FORM,
         sequence: state.sequence(),
+        steps: state.steps(),
         authorities: state.authorities().iter().map(from_authority).collect(),
         extra: state.extra().iter().map(|one| pem::certificate(one.der())).collect(),
         rotation: state.rotation().map(from_rotation),
@@ -165,7 +167,7 @@ pub(super) fn from_json(json: &[u8]) -> Result<State, InvalidState> {
     let authorities = wire.authorities.into_iter().map(to_authority).collect::<Result<_, _>>()?;
     let past = wire.past.into_iter().map(to_past).collect::<Result<_, _>>()?;
     let rotation = wire.rotation.map(to_rotation).transpose()?;
-    Ok(State::of(wire.sequence, authorities, all(wire.extra)?, rotation, past)?)
+    Ok(State::of((wire.sequence, wire.steps), authorities, all(wire.extra)?, rotation, past)?)
 }
 
 fn from_authority(one: &Authority) -> WireAuthority {

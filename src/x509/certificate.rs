@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ring::digest;
 use rustls_pki_types::CertificateDer;
@@ -41,12 +42,23 @@ impl fmt::Debug for SerialNumber {
     }
 }
 
-/// A parsed certificate: its bytes, and what they say. Parsing checks no signature.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Certificate {
+/// A parsed certificate: its bytes, and what they say. Parsing checks no signature. Clones share it.
+#[derive(Clone)]
+pub struct Certificate(Arc<Parsed>);
+
+struct Parsed {
     der: CertificateDer<'static>,
     facts: Facts,
 }
+
+impl PartialEq for Certificate {
+    /// The bytes say it all.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.der == other.0.der
+    }
+}
+
+impl Eq for Certificate {}
 
 /// What a certificate says, each field once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,38 +150,38 @@ impl Certificate {
             return Err(InvalidCertificate("there are bytes after its end".to_owned()));
         }
         let facts = Facts::of(&parsed)?;
-        Ok(Self { facts, der: der.into_owned() })
+        Ok(Self(Arc::new(Parsed { facts, der: der.into_owned() })))
     }
 
     /// The certificate as DER.
     pub fn der(&self) -> &CertificateDer<'static> {
-        &self.der
+        &self.0.der
     }
 
     /// What it says.
     pub fn facts(&self) -> &Facts {
-        &self.facts
+        &self.0.facts
     }
 
     /// Whether `now` lies in its validity.
     pub fn is_valid_at(&self, now: OffsetDateTime) -> bool {
-        (self.facts.not_before..=self.facts.not_after).contains(&now)
+        (self.0.facts.not_before..=self.0.facts.not_after).contains(&now)
     }
 
     /// Whether issuer and subject are the same name and its own key signed it.
     pub fn is_self_signed(&self) -> bool {
-        self.facts.issuer == self.facts.subject && self.is_signed_by(self)
+        self.0.facts.issuer == self.0.facts.subject && self.is_signed_by(self)
     }
 
     /// Whether `issuer` has the name that this names as its issuer, and its key signed this.
     pub fn is_signed_by(&self, issuer: &Certificate) -> bool {
-        if self.facts.issuer != issuer.facts.subject {
+        if self.0.facts.issuer != issuer.0.facts.subject {
             return false;
         }
-        let Ok((_, mine)) = X509Certificate::from_der(&self.der) else {
+        let Ok((_, mine)) = X509Certificate::from_der(&self.0.der) else {
             return false;
         };
-        let Ok((_, theirs)) = X509Certificate::from_der(&issuer.der) else {
+        let Ok((_, theirs)) = X509Certificate::from_der(&issuer.0.der) else {
             return false;
         };
         mine.verify_signature(Some(theirs.public_key())).is_ok()
@@ -177,13 +189,13 @@ impl Certificate {
 
     /// SHA-256 of its DER, in hex: what people compare certificates by.
     pub fn fingerprint(&self) -> String {
-        hex(digest::digest(&digest::SHA256, &self.der).as_ref())
+        hex(digest::digest(&digest::SHA256, &self.0.der).as_ref())
     }
 }
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { serial, subject_text, uris, .. } = &self.facts;
+        let Facts { serial, subject_text, uris, .. } = &self.0.facts;
         write!(f, "Certificate({serial} {subject_text} {uris:?})")
     }
 }
