@@ -18,6 +18,8 @@ pub struct Bulletin {
     pub at: i64,
     /// The number of the roots that it serves.
     pub sequence: u64,
+    /// How many steps had led to the state that it has taken over.
+    pub steps: u64,
     /// Who signs in it, and has done so for a moment: nothing is under way any more that another one would sign.
     pub signs_with: String,
     /// If it leads: the digest of the roots that are published everywhere, and since when; `None` while they are not.

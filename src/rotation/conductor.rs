@@ -79,9 +79,9 @@ async fn take(orders: &Orders, state: &authority::State, event: Event) -> Result
         Event::Remove(_) => "remove",
         _ => "step",
     };
-    let choose = |present: &authority::State| match present == state {
+    let choose = |present: &authority::State| match present.steps() == state.steps() {
         true => Ok(Step::from(event.clone())),
-        false => Err(Refusal::StaleEvidence { shown: state.sequence(), present: present.sequence() }),
+        false => Err(Refusal::StaleEvidence { shown: state.steps(), present: present.steps() }),
     };
     let by = state.rotation().map_or(BY_ITSELF, |one| one.by.as_str());
     match orders.take(name, by, choose).await {

@@ -72,6 +72,7 @@ impl Sources {
             replica: self.replica.clone(),
             at: now,
             sequence: held.state.sequence(),
+            steps: held.state.steps(),
             signs_with: memory.signs_with(held.issuer.authority()),
             published,
             missing_in,

@@ -116,6 +116,7 @@ pub fn evidence(known: &Known, digest: &str, patience: &Patience) -> Evidence {
     let replicas = std::iter::once(&known.own).chain(&known.alive).map(|one| Replica {
         name: one.replica.clone(),
         sequence: one.sequence,
+        steps: one.steps,
         signs_with: AuthorityId::from(one.signs_with.as_str()),
     });
     let mut leader = std::iter::once(&known.own).chain(&known.alive);
