@@ -37,3 +37,4 @@ mod refusals;
 mod replicas;
 mod requests;
 mod rights;
+mod rotation;
