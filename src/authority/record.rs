@@ -295,8 +295,7 @@ impl Record {
             other => {
                 // Later than whatever it stands in the place of.
                 let later = |number: u64| number.saturating_add(1);
-                let numbers =
-                    other.map_or((1, 0), |state| (later(state.sequence()), later(state.steps())));
+                let numbers = other.map_or((1, 0), |state| (later(state.sequence()), later(state.steps())));
                 let chain = parts.get(part::CHAIN).map(|text| text.as_slice());
                 Self::by_hand(certificate, key, chain, &bundle, numbers)
             }

@@ -271,7 +271,14 @@ impl State {
     /// The state of a first start: one authority, which signs.
     pub fn first(authority: Authority, now: OffsetDateTime) -> Self {
         let authority = Authority { stage: Stage::Active, activated_at: Some(now), ..authority };
-        Self { sequence: 1, steps: 0, authorities: vec![authority], extra: vec![], rotation: None, past: vec![] }
+        Self {
+            sequence: 1,
+            steps: 0,
+            authorities: vec![authority],
+            extra: vec![],
+            rotation: None,
+            past: vec![],
+        }
     }
 
     /// Joins the parts of a state.

@@ -187,6 +187,7 @@ impl Book {
         self.streams.insert(stream, id.clone());
         let entry = self.entry(id, caller);
         entry.holder.streams = true;
+        entry.holder.lost = None;
         entry.open.insert(stream, Open { since: now.unix_timestamp(), ..Open::default() });
     }
 
@@ -250,10 +251,11 @@ impl Book {
         Some(entry.holder.clone())
     }
 
-    /// Takes over what was known of a holder before this process began.
-    pub fn remember(&mut self, holder: Holder) {
+    /// Takes over what was known of a holder before this process began, at `now`: its streams have ended by then.
+    pub fn remember(&mut self, holder: Holder, now: OffsetDateTime) {
+        let lost = holder.lost.or(holder.streams.then(|| now.unix_timestamp()));
         let entry = self.holders.entry(holder.id.clone()).or_default();
-        entry.holder = Holder { open: vec![], ..holder };
+        entry.holder = Holder { open: vec![], lost, ..holder };
     }
 
     /// Forgets who has no stream, and no leaf that lives.

@@ -107,10 +107,11 @@ fn what_was_known_before_is_taken_over_and_streams_are_not() {
     let mut again = Book::default();
     for holder in book.holders(NOW) {
         let json = serde_json::to_string(&holder).unwrap();
-        again.remember(serde_json::from_str(&json).unwrap());
+        again.remember(serde_json::from_str(&json).unwrap(), NOW);
     }
     let holder = only(&again);
     assert_eq!((holder.open.len(), holder.leaves.len()), (0, 1));
+    assert_eq!(holder.lost, Some(NOW.unix_timestamp()));
     again.opened(9, &caller(Some("u")), NOW);
     assert_eq!(only(&again).open.len(), 1, "the same holder is back");
 }

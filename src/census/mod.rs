@@ -85,10 +85,11 @@ impl Census {
     /// If its file cannot be read or written.
     pub fn in_directory(directory: &Path, clock: Clock) -> io::Result<Self> {
         let (journal, holders) = Journal::open(directory)?;
+        let now = clock.now();
         let census = Self::in_memory(clock);
         {
             let mut desk = census.desk();
-            holders.into_iter().for_each(|holder| desk.book.remember(holder));
+            holders.into_iter().for_each(|holder| desk.book.remember(holder, now));
             desk.journal = Some(journal);
         }
         Ok(census)

@@ -25,8 +25,10 @@ pub async fn conduct(orders: Orders) {
     let mut held = orders.sources.in_force.watch();
     let mut census = orders.sources.census.changes();
     let mut others = orders.sources.others.clone();
+    // What was changed by hand is looked for whenever something has changed, and not all the time.
+    let mut looked_at = None;
     loop {
-        let pause = match step(&orders).await {
+        let pause = match step(&orders, &mut looked_at).await {
             true => PAUSE,
             false => AGAIN,
         };
@@ -42,7 +44,7 @@ pub async fn conduct(orders: Orders) {
 }
 
 /// One look, and what follows from it. Returns whether the store is well.
-async fn step(orders: &Orders) -> bool {
+async fn step(orders: &Orders, looked_at: &mut Option<u64>) -> bool {
     let held = orders.sources.in_force.held();
     let now = orders.sources.clock.now();
     // Nothing is under way, and nothing is due: most of the time, at no cost.
@@ -51,7 +53,14 @@ async fn step(orders: &Orders) -> bool {
         && rotate_at_age
             .is_none_or(|age| now < authority::scheduled_rotation_begins(held.state.active(), age));
     let result = match is_quiet {
-        true => orders.keeper.tidy().await.map_err(|error| error.to_string()),
+        true if *looked_at == Some(held.state.sequence()) => Ok(()),
+        true => {
+            let tidied = orders.keeper.tidy().await.map_err(|error| error.to_string());
+            if tidied.is_ok() {
+                *looked_at = Some(held.state.sequence());
+            }
+            tidied
+        }
         false => {
             let evidence = orders.sources.evidence(&held);
             match authority::advance(&held.state, &evidence, rotate_at_age, now) {

@@ -44,6 +44,7 @@ use crate::roles::ca::serving::Serving;
 use crate::roles::ca::standing::Standing;
 use crate::rotation::AdminService;
 use crate::rotation::Door;
+use crate::rotation::RotationMetrics;
 use crate::sds::SdsMetrics;
 use crate::telemetry::Expiries;
 use crate::tls;
@@ -51,8 +52,9 @@ use crate::tls::HotCertificate;
 
 /// How long one request may take, from its first byte to its answer.
 const REQUEST: Duration = Duration::from_secs(20);
-/// How long a connection may live before its client is asked to open another; strangers cannot hold them for ever.
-const CONNECTION: Duration = Duration::from_secs(600);
+/// How long a connection may live before its client is asked to open another; strangers cannot hold them for ever. Agents prove
+/// themselves anew with each, so a mesh of thousands must not do so all the time.
+const CONNECTION: Duration = Duration::from_secs(3600);
 
 /// Permission bits of the operators' socket.
 const OPERATORS_ONLY: u32 = 0o600;
@@ -293,5 +295,6 @@ fn pages(mut registry: Registry, standing: &Standing, clock: Clock) -> Admin {
     let (held, ready, state) = (standing.clone(), standing.clone(), standing.clone());
     registry.register_collector(Box::new(Expiries::new(move || held.held(), clock)));
     registry.register_collector(Box::new(standing.clone()));
+    registry.register_collector(Box::new(RotationMetrics(standing.rotation.clone())));
     Admin::new(registry, Arc::new(move || ready.ready()), Arc::new(move || state.state()))
 }

