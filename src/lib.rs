@@ -8,9 +8,10 @@
 //! pod      request → pod (watched) → attest → the same steps → status, written once
 //! trust    issuer's roots → board: what is wrong where → write by the version that was seen
 //! root     store → is it the trusted one? → issuer → follow
+//! rotation order or age → step, with proof → compare-and-swap → follow → acknowledgements → proof
 //! ```
 //!
-//! Two more are to come and have no rooms yet: policies to decisions, and the rotation of the root.
+//! One more is to come and has no room yet: policies to decisions.
 //!
 //! # What always holds
 //!
@@ -21,6 +22,8 @@
 //! - The intent is on record before the signature, for the CA's own certificate too.
 //! - A leaf never outlives its issuer.
 //! - A root is in the store before it signs, and is never made anew while another one is trusted.
+//! - Nothing signs with a root before all who count trust it, and no root leaves the bundle while one of them may need it, unless an
+//!   operator said so by name. Each step is in the store before it is acted on.
 //! - What is written to the cluster names the version it was decided on, and is written only while this process leads.
 //! - A secret that is unchanged is never pushed; a NACK never loops; the last good secret stays served while the CA is away,
 //!   until it expires.

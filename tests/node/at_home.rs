@@ -28,8 +28,8 @@ use tokio::time::sleep;
 
 pub(crate) const SYSTEM: &str = "burgrave-system";
 pub(crate) const CA: &str = "app.kubernetes.io/name=burgrave-ca";
-const EXAMPLE: &str = "burgrave-example";
-const SOON: Duration = Duration::from_secs(90);
+pub(crate) const EXAMPLE: &str = "burgrave-example";
+pub(crate) const SOON: Duration = Duration::from_secs(90);
 /// As deploy/ leaves it.
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -119,7 +119,7 @@ fn two_workloads_talk_mtls_from_one_command_on_and_nothing_that_happens_to_the_c
 }
 
 /// A kubeconfig of somebody who is bound to the operators' roles, as their comments say.
-async fn operator(cluster: &Cluster) -> PathBuf {
+pub(crate) async fn operator(cluster: &Cluster) -> PathBuf {
     let account = "--serviceaccount=default:operator";
     for arguments in [
         &["create", "serviceaccount", "operator", "-n", "default"][..],
@@ -133,7 +133,7 @@ async fn operator(cluster: &Cluster) -> PathBuf {
 }
 
 /// Exit code and words of `burgrave install check`.
-async fn install_check(kubeconfig: &Path) -> (i32, String) {
+pub(crate) async fn install_check(kubeconfig: &Path) -> (i32, String) {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_burgrave"))
         .args(["install", "check", "--kubeconfig"])
         .arg(kubeconfig)
@@ -145,7 +145,7 @@ async fn install_check(kubeconfig: &Path) -> (i32, String) {
 }
 
 /// Requests over new connections, without a pause, until its end.
-struct Load {
+pub(crate) struct Load {
     done: Arc<AtomicBool>,
     requests: Arc<AtomicU64>,
     failed: Arc<Mutex<Vec<String>>>,
@@ -153,7 +153,7 @@ struct Load {
 }
 
 impl Load {
-    fn start(address: &str) -> Load {
+    pub(crate) fn start(address: &str) -> Load {
         let mut load = Load {
             done: Arc::default(),
             requests: Arc::default(),
@@ -180,7 +180,7 @@ impl Load {
         load
     }
 
-    async fn end(self) -> (u64, Vec<String>) {
+    pub(crate) async fn end(self) -> (u64, Vec<String>) {
         self.done.store(true, Ordering::Relaxed);
         self.tasks.join_all().await;
         let failed = self.failed.lock().expect("nobody panics with it").clone();
@@ -189,14 +189,14 @@ impl Load {
 }
 
 /// The pods of the example.
-struct Workloads {
+pub(crate) struct Workloads {
     pods: BTreeMap<String, core::Pod>,
     /// The longest that one has waited for a new certificate.
     slowest_ms: AtomicU64,
 }
 
 impl Workloads {
-    async fn find(cluster: &Cluster) -> Workloads {
+    pub(crate) async fn find(cluster: &Cluster) -> Workloads {
         let pods = cluster.wait_for_pods(EXAMPLE, "app in (client, server)", 2, SOON).await;
         let pods = pods.into_iter().map(|pod| (pod.name_any(), pod)).collect();
         Workloads { pods, slowest_ms: AtomicU64::new(0) }
@@ -233,7 +233,11 @@ pub(crate) fn address_of(pod: &core::Pod) -> String {
     pod.status.as_ref().and_then(|status| status.pod_ip.clone()).expect("a pod that runs has an address")
 }
 
-async fn service_address(cluster: &Cluster, namespace: &str, name: &str) -> Result<String, String> {
+pub(crate) async fn service_address(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Result<String, String> {
     let service = Api::<core::Service>::namespaced(cluster.admin(), namespace).get(name).await;
     let address = service.map_err(|error| error.to_string())?.spec.and_then(|spec| spec.cluster_ip);
     address.ok_or_else(|| "it has no address".to_owned())
@@ -248,14 +252,14 @@ pub(crate) async fn roots_in(cluster: &Cluster, namespace: &str) {
         .await;
 }
 
-async fn lease_holder(cluster: &Cluster) -> Option<String> {
+pub(crate) async fn lease_holder(cluster: &Cluster) -> Option<String> {
     let leases = Api::<Lease>::namespaced(cluster.admin(), SYSTEM);
     let lease = leases.get_opt("burgrave-ca").await.ok()??;
     lease.spec?.holder_identity.filter(|name| !name.is_empty())
 }
 
 /// The pod that leads, and its name in the Lease.
-async fn leader(cluster: &Cluster) -> (core::Pod, String) {
+pub(crate) async fn leader(cluster: &Cluster) -> (core::Pod, String) {
     let pods = Api::<core::Pod>::namespaced(cluster.admin(), SYSTEM);
     cluster
         .eventually("a leader", SOON, async || {

@@ -16,3 +16,4 @@ mod support;
 mod at_home;
 mod harness;
 mod pod_certificates;
+mod rotation;

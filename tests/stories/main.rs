@@ -20,6 +20,10 @@ mod crafted;
 mod home;
 /// How a story runs workloads with an agent and an Envoy each.
 mod mesh;
+/// How a story types what an operator types.
+mod operator;
+/// How a story gives orders.
+mod orders;
 /// How a story runs the signer of pod certificates, and asks it as a kubelet does.
 mod pod_signer;
 

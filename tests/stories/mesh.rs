@@ -340,8 +340,22 @@ impl Server {
 }
 
 impl Client {
-    /// Beside `workload`; sends everything to `server`, which must be `peer`.
+    /// Beside `workload`; sends everything to `server`, which must be `peer`, over new mTLS connections all the time.
     pub(crate) async fn start(workload: &Workload, server: SocketAddr, peer: &SpiffeId) -> Client {
+        Self::pooling(workload, server, peer, Some(5)).await
+    }
+
+    /// The same with so many requests on each mTLS connection; `None` keeps connections for ever.
+    pub(crate) async fn pooling(
+        workload: &Workload,
+        server: SocketAddr,
+        peer: &SpiffeId,
+        per_connection: Option<u32>,
+    ) -> Client {
+        let common = match per_connection {
+            Some(count) => json!({"max_requests_per_connection": count}),
+            None => json!({}),
+        };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
         let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         let upstream = json!({
@@ -353,8 +367,7 @@ impl Client {
             }}]}]},
             "typed_extension_protocol_options": {options: {
                 "@type": format!("type.googleapis.com/{options}"),
-                // New mTLS connections all the time.
-                "common_http_protocol_options": {"max_requests_per_connection": 5},
+                "common_http_protocol_options": common,
                 "explicit_http_config": {"http_protocol_options": {}},
             }},
             "transport_socket": bootstrap::upstream(peer),

@@ -28,11 +28,15 @@ fn with_an_envoy_every_step_holds_and_no_request_fails() {
     let (code, steps) = run(&["--envoy", &envoy, "--rotations", "3"]);
     assert_eq!(code, Some(0), "{steps:?}");
     let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap_or_default()).collect();
-    assert_eq!(names, ["ca", "token", "csr", "chain", "sds", "renewal", "envoys", "traffic", "summary"]);
+    assert_eq!(
+        names,
+        ["ca", "token", "csr", "chain", "sds", "renewal", "envoys", "root", "traffic", "summary"]
+    );
     let summary = steps.last().expect("there is a summary");
     assert_eq!(summary["ok"], true);
     assert_eq!(summary["failed"], 0);
     assert_eq!(summary["leaf_rotations"], 3);
+    assert_eq!(summary["root_rotations"], 1);
     assert!(summary["requests"].as_u64() > Some(50), "{summary}");
     assert!(summary["push_to_handshake_ms"].is_number(), "{summary}");
 }
