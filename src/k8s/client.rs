@@ -51,20 +51,20 @@ pub enum ConnectError {
 /// # Errors
 /// If no API server is known, or the kubeconfig or its certificates cannot be read.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
-    let mut config = match kubeconfig {
-        None => Config::infer().await.map_err(Box::new)?,
-        Some(path) => {
-            let unusable =
-                |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
-            let file = Kubeconfig::read_from(path).map_err(unusable)?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(unusable)?
-        }
-    };
+    let mut config = config(kubeconfig).await?;
     if let Some(proxy) = &config.proxy_url {
         return Err(ConnectError::Proxy(proxy.to_string()));
     }
     config.connect_timeout = Some(CONNECT);
     Ok(over_http2(&config).map_err(Box::new)?)
+}
+
+/// What the named kubeconfig says, or the one that is found in the environment.
+pub(super) async fn config(kubeconfig: Option<&Path>) -> Result<Config, ConnectError> {
+    let Some(path) = kubeconfig else { return Ok(Config::infer().await.map_err(Box::new)?) };
+    let unusable = |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+    let file = Kubeconfig::read_from(path).map_err(unusable)?;
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(unusable)
 }
 
 /// A client that sends all requests over one HTTP/2 connection where the API server speaks it, and notices within

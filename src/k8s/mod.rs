@@ -4,6 +4,7 @@
 
 mod client;
 pub mod election;
+mod identity;
 mod leader;
 mod permission;
 pub mod queue;
@@ -13,6 +14,8 @@ mod watch;
 pub use client::ConnectError;
 pub use client::connect;
 pub use election::Timing;
+pub use identity::Identity;
+pub use identity::NoIdentity;
 pub use leader::Candidacy;
 pub use leader::Leadership;
 pub use permission::Denied;
