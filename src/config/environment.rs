@@ -1,4 +1,4 @@
-//! Pure: does an environment variable look like a setting of ours but is none?
+//! Pure: what does the environment say: who is at the keyboard, and is a setting of ours in it that is none?
 
 use crate::config::layers::hint;
 
@@ -27,6 +27,31 @@ pub fn check_environment<'a>(
     }
 }
 
+/// Who types, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// What the user is called, also behind sudo; empty if nothing says so.
+    pub operator: String,
+    /// Whether the terminal cannot move its cursor.
+    pub is_dumb: bool,
+}
+
+impl Surroundings {
+    /// What `variables` say of it.
+    pub fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+        let value = |wanted: &str| {
+            let found =
+                variables.clone().into_iter().find(|(name, value)| *name == wanted && !value.is_empty());
+            found.map(|(_, value)| value.to_owned())
+        };
+        let operator = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(value);
+        Self {
+            operator: operator.unwrap_or_default(),
+            is_dumb: value("TERM").is_some_and(|term| term == "dumb"),
+        }
+    }
+}
+
 fn is_service_link(name: &str, value: &str) -> bool {
     let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     name.ends_with("_SERVICE_HOST")
@@ -38,6 +63,16 @@ fn is_service_link(name: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_operator_is_who_called_sudo_or_else_the_user() {
+        let of = |variables: &[(&'static str, &'static str)]| Surroundings::of(variables.to_vec());
+        let sudo = of(&[("USER", "root"), ("SUDO_USER", "alice"), ("TERM", "dumb")]);
+        assert_eq!(sudo, Surroundings { operator: "alice".to_owned(), is_dumb: true });
+        let plain = of(&[("USER", "bob"), ("SUDO_USER", ""), ("TERM", "xterm")]);
+        assert_eq!(plain, Surroundings { operator: "bob".to_owned(), is_dumb: false });
+        assert_eq!(of(&[]), Surroundings::default());
+    }
 
     #[test]
     fn a_near_miss_is_refused_and_service_links_are_let_through() {

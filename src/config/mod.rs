@@ -22,6 +22,7 @@ pub use ca::Election;
 pub use ca::RawCa;
 pub use ca::RotationConfig;
 pub use duration::HumanDuration;
+pub use environment::Surroundings;
 pub use environment::UnknownVariable;
 pub use environment::check_environment;
 pub use layers::ConfigError;
