@@ -1,7 +1,16 @@
 //! What an operator types.
 
+mod asked;
+mod bundle;
 mod cert;
+mod console;
+mod ending;
 mod install;
+mod proxy;
+mod reach;
+#[cfg(test)]
+mod test_support;
+mod words;
 
 use std::process::ExitCode;
 
@@ -14,6 +23,7 @@ use crate::config::RawAgent;
 use crate::config::RawCa;
 use crate::config::RawLog;
 use crate::config::RawQuickstart;
+use crate::config::Surroundings;
 use crate::config::check_environment;
 use crate::roles;
 use crate::telemetry;
@@ -57,6 +67,12 @@ enum Command {
     /// A token, a CSR, a chain, the first push of a secret, a renewal, and, if there is an Envoy, two of them in mTLS with
     /// requests flowing while certificates rotate. The exit code is 0 only if all of it held.
     Quickstart(RawQuickstart),
+    /// Look at what is trusted
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
+    /// Look at those who read the roots: which they have, and whose certificates
+    #[command(subcommand)]
+    Proxy(proxy::ProxyCommand),
     /// Look at certificates
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -76,11 +92,16 @@ pub fn run() -> anyhow::Result<ExitCode> {
         .collect();
     let root = Arguments::command();
     let pairs = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let around = Surroundings::of(pairs.clone());
     check_environment(pairs, &known_variables(&root))?;
     let (level, audit) = match arguments.command {
         Command::Ca(_) => ("info", true),
         Command::Agent(_) => ("info", false),
-        Command::Quickstart(_) | Command::Cert(_) | Command::Install(_) => ("error", false),
+        Command::Quickstart(_)
+        | Command::Bundle(_)
+        | Command::Proxy(_)
+        | Command::Cert(_)
+        | Command::Install(_) => ("error", false),
     };
     let level = arguments.log.log_level.as_deref().unwrap_or(level);
     telemetry::init_log(arguments.log.log_format.into(), level, audit)?;
@@ -106,6 +127,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
                 agent.serve(stop).await?;
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Bundle(command) => Ok(command.run(around).await?.into()),
+            Command::Proxy(command) => Ok(command.run(around).await?.into()),
             Command::Cert(command) => command.run().await,
             Command::Install(command) => command.run().await,
             Command::Quickstart(raw) => {
