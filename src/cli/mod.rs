@@ -8,6 +8,7 @@ mod ending;
 mod install;
 mod proxy;
 mod reach;
+mod root;
 #[cfg(test)]
 mod test_support;
 mod words;
@@ -67,6 +68,9 @@ enum Command {
     /// A token, a CSR, a chain, the first push of a secret, a renewal, and, if there is an Envoy, two of them in mTLS with
     /// requests flowing while certificates rotate. The exit code is 0 only if all of it held.
     Quickstart(RawQuickstart),
+    /// Look at the authorities of a running CA, and rotate the root
+    #[command(subcommand)]
+    Root(Box<root::RootCommand>),
     /// Look at what is trusted
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
@@ -98,6 +102,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Ca(_) => ("info", true),
         Command::Agent(_) => ("info", false),
         Command::Quickstart(_)
+        | Command::Root(_)
         | Command::Bundle(_)
         | Command::Proxy(_)
         | Command::Cert(_)
@@ -127,6 +132,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
                 agent.serve(stop).await?;
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Root(command) => Ok(command.run(around).await?.into()),
             Command::Bundle(command) => Ok(command.run(around).await?.into()),
             Command::Proxy(command) => Ok(command.run(around).await?.into()),
             Command::Cert(command) => command.run().await,
