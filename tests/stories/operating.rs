@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 
 /// Each command with its flags and an environment variable for each, or none. A flag that is added is added here too; the
 /// test below fails until it is.
-const COMMANDS: [(&[&str], bool, &[&str]); 5] = [
+const COMMANDS: [(&[&str], bool, &[&str]); 20] = [
     (
         &["ca"],
         true,
@@ -29,11 +29,13 @@ const COMMANDS: [(&[&str], bool, &[&str]); 5] = [
             "--trust-domain",
             "--listen",
             "--admin-listen",
+            "--admin-socket",
             "--serving-names",
             "--authority-secret",
             "--namespace",
             "--lease",
             "--lease-duration",
+            "--bundle-refresh",
             "--replica-name",
             "--bundle-config-map",
             "--signer-name",
@@ -41,6 +43,8 @@ const COMMANDS: [(&[&str], bool, &[&str]); 5] = [
             "--state-dir",
             "--ca-dir",
             "--root-lifetime",
+            "--rotate-at-age",
+            "--reissue-per-second",
             "--bundle-file",
             "--leaf-lifetime",
             "--max-leaf-lifetime",
@@ -67,6 +71,228 @@ const COMMANDS: [(&[&str], bool, &[&str]); 5] = [
         ],
     ),
     (&["quickstart"], false, &["--envoy", "--keep", "--dir", "--rotations", "--output"]),
+    (
+        &["root", "status"],
+        false,
+        &[
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["root", "plan"],
+        false,
+        &[
+            "--from",
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["root", "rotate"],
+        false,
+        &[
+            "--window",
+            "--from",
+            "--cross-sign",
+            "--timeout",
+            "--force",
+            "--yes",
+            "--detach",
+            "--watch",
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["root", "prepare"],
+        false,
+        &[
+            "--from",
+            "--cross-sign",
+            "--wait",
+            "--timeout",
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["root", "activate"],
+        false,
+        &[
+            "--wait",
+            "--timeout",
+            "--force",
+            "--yes",
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["root", "retire"],
+        false,
+        &[
+            "--wait",
+            "--timeout",
+            "--force",
+            "--yes",
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["root", "abort"],
+        false,
+        &[
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["root", "rollback"],
+        false,
+        &[
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["root", "taint"],
+        false,
+        &[
+            "--timeout",
+            "--force",
+            "--yes",
+            "--detach",
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["root", "export"],
+        false,
+        &[
+            "--file",
+            "--passphrase-file",
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["bundle", "show"],
+        false,
+        &[
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["bundle", "diff"],
+        false,
+        &[
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["proxy", "list"],
+        false,
+        &[
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["proxy", "show"],
+        false,
+        &[
+            "--socket",
+            "--address",
+            "--root-file",
+            "--server-name",
+            "--token-file",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
+    (
+        &["root", "import"],
+        false,
+        &[
+            "--file",
+            "--passphrase-file",
+            "--state-dir",
+            "--authority-secret",
+            "--namespace",
+            "--kubeconfig",
+            "--output",
+        ],
+    ),
     (&["cert", "inspect"], false, &["--sds", "--roots", "--output"]),
     (&["install", "check"], false, &["--namespace", "--kubeconfig", "--output"]),
 ];
@@ -108,6 +334,36 @@ fn the_help_of_each_command_explains_all_its_flags() {
                 assert!(help.contains(&format!("[env: {variable}=")), "{variable}: {help}");
             }
         }
+    }
+}
+
+#[test]
+fn flags_that_cannot_go_together_are_refused_by_name() {
+    for (arguments, said) in [
+        (&["root", "rotate", "--watch", "--force"][..], "'--watch' cannot be used with '--force'"),
+        (&["root", "rotate", "--detach", "--timeout=1m"], "'--detach' cannot be used with"),
+        (&["root", "rotate", "--yes"], "--force"),
+        (&["root", "activate", "--wait", "--force"], "cannot be used with"),
+        (&["root", "retire", "--timeout=1m"], "--wait"),
+        (&["root", "import", "--file=f", "--passphrase-file=p"], "--state-dir <DIR>"),
+        (&["root", "rotate", "--window=soon"], "`soon` is not a duration; write for example 90s"),
+    ] {
+        let (code, _, error) = run(arguments, &[]);
+        assert_eq!(code, 2, "{arguments:?}: {error}");
+        assert!(error.contains(said), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn a_ca_that_is_not_there_is_told_with_the_way_to_it() {
+    for command in [&["root", "status"][..], &["root", "rotate"], &["bundle", "show"], &["proxy", "list"]] {
+        let (code, out, error) = run(command, &[("BURGRAVE_ADMIN_SOCKET", "/nowhere.sock")]);
+        assert_eq!((code, out.as_str()), (1, ""), "{error}");
+        let sentence = "burgrave: no CA answers on the socket `/nowhere.sock`: No such file or directory (os error 2); start the CA, ";
+        assert!(error.starts_with(sentence), "{error}");
+        let (code, _, error) = run(command, &[("BURGRAVE_CA_ADDRESS", "https://localhost:1")]);
+        assert_eq!(code, 1, "{error}");
+        assert!(error.starts_with("burgrave: `--root-file` is not set; "), "{error}");
     }
 }
 
