@@ -73,6 +73,7 @@ impl Sources {
             at: now,
             sequence: held.state.sequence(),
             steps: held.state.steps(),
+            busy: held.state.rotation().is_some(),
             signs_with: memory.signs_with(held.issuer.authority()),
             published,
             missing_in,
