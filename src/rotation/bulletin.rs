@@ -1,5 +1,7 @@
 //! Pure: what a replica tells the others: what it serves, who signs in it, and whom it knows.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -30,6 +32,8 @@ pub struct Bulletin {
     pub missing_in: Option<usize>,
     /// Until when somebody may have a leaf that it does not know of.
     pub unheard_until: Option<i64>,
+    /// If it leads: holders whose pods are gone, by id.
+    pub gone: BTreeSet<String>,
     /// Whom it knows.
     pub holders: Vec<Holder>,
 }
