@@ -28,6 +28,7 @@ pub async fn look_for_the_gone(client: Client, sources: Sources) {
     loop {
         tokio::time::sleep(LOOK).await;
         if sources.in_force.held().state.rotation().is_none() {
+            sources.bury(BTreeSet::new());
             continue;
         }
         let known = sources.known();
