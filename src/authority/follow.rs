@@ -47,11 +47,10 @@ impl Held {
     /// # Errors
     /// If it cannot sign.
     pub fn of(record: &Record, trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<Self, UnfitRecord> {
-        Ok(Self {
-            state: Arc::new(record.state.clone()),
-            issuer: Arc::new(record.issuer(trust_domain, now)?),
-            serving: Arc::new(record.serving(trust_domain, now)?),
-        })
+        let issuer = Arc::new(record.issuer(trust_domain, now)?);
+        // A retiring authority may have expired by now; the one that signs will do.
+        let serving = record.serving(trust_domain, now).map_or_else(|_| issuer.clone(), Arc::new);
+        Ok(Self { state: Arc::new(record.state.clone()), issuer, serving })
     }
 }
 

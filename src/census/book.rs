@@ -58,6 +58,9 @@ pub struct Holder {
     /// Its pod, as `namespace/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// The pod's uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
     /// Its node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
@@ -293,6 +296,7 @@ impl Book {
             entry.holder = Holder {
                 id,
                 spiffe_id: caller.spiffe_id.clone(),
+                pod_uid: caller.pod.as_ref().map(|(_, uid)| uid.clone()),
                 by_files: caller.by_files,
                 ..Holder::default()
             };

@@ -1,5 +1,7 @@
 //! Pure: what a replica tells the others: what it serves, who signs in it, and whom it knows.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -20,6 +22,8 @@ pub struct Bulletin {
     pub sequence: u64,
     /// How many steps had led to the state that it has taken over.
     pub steps: u64,
+    /// Whether a rotation is under way, so that it tells more often.
+    pub busy: bool,
     /// Who signs in it, and has done so for a moment: nothing is under way any more that another one would sign.
     pub signs_with: String,
     /// If it leads: the digest of the roots that are published everywhere, and since when; `None` while they are not.
@@ -28,6 +32,8 @@ pub struct Bulletin {
     pub missing_in: Option<usize>,
     /// Until when somebody may have a leaf that it does not know of.
     pub unheard_until: Option<i64>,
+    /// If it leads: holders whose pods are gone, by id.
+    pub gone: BTreeSet<String>,
     /// Whom it knows.
     pub holders: Vec<Holder>,
 }
@@ -63,21 +69,28 @@ impl Bulletin {
         self
     }
 
-    /// The parts of it, each as JSON. A holder stays in the same part as long as there are as many.
+    /// The parts of it, each as JSON: what changes all the time first and alone, then whom it knows. A holder stays in the same
+    /// part as long as there are as many.
     pub(super) fn chunks(&self) -> Vec<Vec<u8>> {
         let whole = serde_json::to_vec(&self.holders).unwrap_or_default().len();
-        let of = whole / CHUNK + 1;
+        let parts = whole.div_ceil(CHUNK).max(1);
         let part_of = |holder: &Holder| {
-            let place =
-                holder.id.bytes().fold(0_usize, |sum, octet| sum.wrapping_mul(31).wrapping_add(octet.into()));
-            place % of
+            let sum = |sum: usize, octet: u8| sum.wrapping_mul(31).wrapping_add(octet.into());
+            1 + holder.id.bytes().fold(0, sum) % parts
         };
         let chunk = |number| {
-            let holders = self.holders.iter().filter(|one| part_of(one) == number).cloned().collect();
-            Chunk { number, of, bulletin: Bulletin { holders, ..self.clone() } }
+            let bulletin = match number {
+                0 => Bulletin { holders: vec![], ..self.clone() },
+                _ => Bulletin {
+                    replica: self.replica.clone(),
+                    holders: self.holders.iter().filter(|one| part_of(one) == number).cloned().collect(),
+                    ..Bulletin::default()
+                },
+            };
+            Chunk { number, of: parts + 1, bulletin }
         };
         // Texts and numbers always are JSON.
-        (0..of).map(|number| serde_json::to_vec(&chunk(number)).unwrap_or_default()).collect()
+        (0..=parts).map(|number| serde_json::to_vec(&chunk(number)).unwrap_or_default()).collect()
     }
 
     /// Whether it says something else than `other`, besides the moment.
@@ -95,9 +108,7 @@ pub(super) fn joined<'a>(chunks: impl IntoIterator<Item = &'a Chunk>) -> Option<
         return None;
     }
     let holders = chunks.iter().flat_map(|chunk| chunk.bulletin.holders.iter().cloned()).collect();
-    // The parts are written one by one; what the latest says of the replica is so.
-    let latest = chunks.iter().max_by_key(|chunk| chunk.bulletin.at).unwrap_or(first);
-    Some(Bulletin { holders, ..latest.bulletin.clone() })
+    Some(Bulletin { holders, ..first.bulletin.clone() })
 }
 
 /// Seconds since 1970 as a moment; the beginning of 1970 for what is none.
@@ -125,11 +136,10 @@ mod tests {
             let mut again = joined(&chunks).unwrap();
             again.holders.sort_by(|one, other| one.id.cmp(&other.id));
             assert_eq!(again, bulletin);
-            if let [_, rest @ ..] = chunks.as_slice()
-                && !rest.is_empty()
-            {
-                assert_eq!(joined(rest), None, "a part is missing");
-            }
+            assert_eq!(joined(&chunks[1..]), None, "a part is missing");
+            assert_eq!(joined(&chunks[..chunks.len() - 1]), None, "a part is missing");
+            let later = Bulletin { at: 8, ..bulletin.clone() };
+            assert_eq!(later.chunks()[1..], texts[1..], "a sign of life is small");
         }
     }
 }

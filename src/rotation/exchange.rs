@@ -37,10 +37,10 @@ const KEY: &str = "bulletin.json";
 const LABEL: (&str, &str) = ("burgrave.dev/part", "census");
 /// Who writes them, for server-side apply.
 const FIELD_MANAGER: &str = "burgrave-census";
-/// How often a replica says that it is alive.
-const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How long it may be silent before it counts as gone.
-const SILENCE: Duration = Duration::from_secs(8);
+/// How often a replica says that it is alive: while a rotation is under way, and at other times.
+const HEARTBEAT: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
+/// How long it may be silent before it counts as gone: if it has last said that a rotation is under way, and if not.
+const SILENCE: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(30)];
 /// The pause between two words.
 const PAUSE: Duration = Duration::from_millis(250);
 /// For how long after its last leaf an old census is kept, in seconds: the longest leaf that it may not tell of is over too.
@@ -91,6 +91,7 @@ impl Exchange {
         let mut told: Option<Bulletin> = None;
         let mut written: HashMap<usize, Vec<u8>> = HashMap::new();
         loop {
+            let busy = own.borrow().busy;
             let bulletin =
                 Bulletin { at: self.clock.now().unix_timestamp(), ..own.borrow_and_update().clone() };
             match self.write(&bulletin, &mut written).await {
@@ -105,7 +106,7 @@ impl Exchange {
             tokio::time::sleep(PAUSE).await;
             let is_news = |bulletin: &Bulletin| told.as_ref().is_none_or(|told| bulletin.differs(told));
             let news = own.wait_for(is_news);
-            if let Ok(Err(_)) = tokio::time::timeout(HEARTBEAT, news).await {
+            if let Ok(Err(_)) = tokio::time::timeout(of(HEARTBEAT, busy), news).await {
                 return;
             }
         }
@@ -216,7 +217,7 @@ impl Exchange {
         let now = self.clock.now().unix_timestamp();
         let is_over = |one: &Heard| {
             let whole = joined(one.chunks.values().map(|(_, chunk)| chunk));
-            one.last.elapsed() > SILENCE && whole.is_some_and(|all| all.counts_until() + KEPT < now)
+            whole.is_some_and(|all| is_silent(one, &all) && all.counts_until() + KEPT < now)
         };
         for one in heard.values().filter(|one| is_over(one)) {
             for (name, _) in one.chunks.values() {
@@ -240,6 +241,15 @@ impl Exchange {
     }
 }
 
+/// The first of two times while a rotation is under way, and otherwise the second.
+fn of([busy, quiet]: [Duration; 2], is_busy: bool) -> Duration {
+    if is_busy { busy } else { quiet }
+}
+
+fn is_silent(one: &Heard, bulletin: &Bulletin) -> bool {
+    one.last.elapsed() > of(SILENCE, bulletin.busy)
+}
+
 fn labels() -> BTreeMap<String, String> {
     let mut labels = k8s::labels();
     labels.insert(LABEL.0.to_owned(), LABEL.1.to_owned());
@@ -254,7 +264,7 @@ fn sorted(heard: &HashMap<String, Heard>) -> Others {
     let mut others = Others::default();
     for one in heard.values() {
         let Some(bulletin) = joined(one.chunks.values().map(|(_, chunk)| chunk)) else { continue };
-        match one.last.elapsed() > SILENCE {
+        match is_silent(one, &bulletin) {
             true => others.silent.push(bulletin),
             false => others.alive.push(bulletin),
         }

@@ -1,5 +1,6 @@
 //! What this process knows at one moment: its own bulletin, and what others have told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -59,6 +60,8 @@ struct Remembered {
     signer: Option<(String, Stopwatch, String)>,
     /// The digest that is published everywhere, and since when.
     published: Option<(String, i64)>,
+    /// Holders whose pods are gone.
+    gone: BTreeSet<String>,
 }
 
 impl Sources {
@@ -73,12 +76,19 @@ impl Sources {
             at: now,
             sequence: held.state.sequence(),
             steps: held.state.steps(),
+            busy: held.state.rotation().is_some(),
             signs_with: memory.signs_with(held.issuer.authority()),
             published,
             missing_in,
             unheard_until: self.census.unheard_until().map(time::OffsetDateTime::unix_timestamp),
+            gone: memory.gone.clone(),
             holders: self.census.holders(),
         }
+    }
+
+    /// The pods of these holders are gone, and nobody else's that was known to be.
+    pub(super) fn bury(&self, gone: BTreeSet<String>) {
+        self.memory.0.lock().unwrap_or_else(PoisonError::into_inner).gone = gone;
     }
 
     /// What all replicas know together.

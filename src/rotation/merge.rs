@@ -64,6 +64,10 @@ pub fn holders(known: &Known) -> Vec<Merged> {
             join(&mut all, one, None);
         }
     }
+    // The processes of a pod that is gone are gone, and nobody verifies anything by what they had.
+    let is_gone =
+        |id: &str| known.own.gone.contains(id) || known.alive.iter().any(|one| one.gone.contains(id));
+    all.retain(|id, one| !one.holder.open.is_empty() || !is_gone(id));
     let mut all: Vec<_> = all.into_values().collect();
     for one in &mut all {
         let Holder { leaves, moved, .. } = &mut one.holder;

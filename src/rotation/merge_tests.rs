@@ -108,3 +108,14 @@ fn all_streams_of_a_holder_have_to_trust_the_same() {
     assert_eq!(trusted(&of(vec![open("two", None), open("two", None)])), Some("two"));
     assert_eq!(trusted(&of(vec![open("two", None), open("one", None)])), None);
 }
+
+#[test]
+fn whoever_s_pod_is_gone_does_not_count_unless_it_has_a_stream() {
+    let left = Holder { leaves: [("old".to_owned(), span(-50))].into(), ..holder("a") };
+    let alive = Holder { streams: true, open: vec![open("two", None)], ..holder("b") };
+    let gone = ["a", "b"].map(str::to_owned).into();
+    let leader = Bulletin { gone, ..bulletin("leader", vec![left.clone(), alive]) };
+    let known = Known { own: bulletin("one", vec![left]), alive: vec![leader], ..Known::default() };
+    let names: Vec<_> = holders(&known).into_iter().map(|one| one.holder.id).collect();
+    assert_eq!(names, ["b"]);
+}

@@ -203,7 +203,7 @@ impl Workloads {
     }
 
     /// Has every workload ask for a new certificate, and waits until it has it.
-    async fn renew(&self, cluster: &Cluster, after: &str) {
+    pub(crate) async fn renew(&self, cluster: &Cluster, after: &str) {
         for (name, pod) in &self.pods {
             let old = serial(pod).await.unwrap_or_else(|error| panic!("{name} after {after}: {error}"));
             cluster.signal(cluster.process_of(&pod.uid().expect("a pod has a uid"), "burgrave"), "HUP");

@@ -75,6 +75,9 @@ impl Rotation {
         background.spawn(parts.census.clone().settle());
         if let Some((cluster, controllers)) = parts.cluster {
             exchange(cluster, controllers, &sources, told_others, parts, background);
+            let (client, known) = (cluster.client.clone(), sources.clone());
+            let work = move || rotation::look_for_the_gone(client.clone(), known.clone());
+            background.spawn(controllers.leadership.clone().while_leading(work));
         }
         let keeper = parts.store.clone().map(|store| Keeper::new(store, parts.follower.clone()));
         let place = keeper.as_ref().map_or_else(|| place_of_files(config), Keeper::place);
