@@ -22,11 +22,15 @@ mod home;
 mod mesh;
 /// How a story runs the signer of pod certificates, and asks it as a kubelet does.
 mod pod_signer;
+/// How a story rotates the root under requests.
+mod traffic;
 
+mod absent;
 mod agent;
 mod chains;
 mod crash;
 mod envoys;
+mod hindered;
 mod install;
 mod operating;
 mod plugged_in;
@@ -38,3 +42,5 @@ mod replicas;
 mod requests;
 mod rights;
 mod rotation;
+mod turned_back;
+mod ways_in;
