@@ -23,10 +23,11 @@ struct Pushed {
     told: Option<Told>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
     Accepted,
-    Objected(Objection),
+    /// In these words.
+    Objected(Objection, String),
     /// It cannot be read, so there is nothing to judge.
     Unreadable,
 }
@@ -56,10 +57,10 @@ impl Word {
     /// who claims to hold the earlier one is not sent it when the CA goes back to it.
     pub(super) fn opens(self, verdict: Option<&Verdict>) -> (Self, Option<Version>) {
         let Some(pushed) = self.pushed else { return (self, None) };
-        let is_held = match pushed.told {
+        let is_held = match &pushed.told {
             Some(Told::Unreadable) => false,
             Some(Told::Accepted) => true,
-            None | Some(Told::Objected(_)) => verdict == Some(&Verdict::Accepted),
+            None | Some(Told::Objected(..)) => verdict == Some(&Verdict::Accepted),
         };
         let begin = is_held.then(|| pushed.version.clone());
         // Whatever the new stream brings has to be answered on it.
@@ -80,16 +81,20 @@ impl Word {
 
     /// What was pushed has been judged.
     pub(super) fn judged(self, verdict: &Verdict) -> (Self, Say) {
-        let told = self.pushed.as_ref().and_then(|pushed| pushed.told);
+        let told = self.pushed.as_ref().and_then(|pushed| pushed.told.as_ref());
         match (verdict, told) {
             (_, Some(Told::Accepted | Told::Unreadable)) | (Verdict::Waiting(_), _) => (self, Say::Nothing),
             (Verdict::Accepted, None) => self.tell(Told::Accepted, None),
-            (Verdict::Objected(kind, why), None) => self.tell(Told::Objected(*kind), Some(why.clone())),
-            (Verdict::Accepted, Some(Told::Objected(_))) => (self, Say::Reopen),
-            (Verdict::Objected(kind, _), Some(Told::Objected(before))) if *kind > before => {
-                (self, Say::Reopen)
+            (Verdict::Objected(kind, why), None) => {
+                self.tell(Told::Objected(*kind, why.clone()), Some(why.clone()))
             }
-            (Verdict::Objected(..), Some(Told::Objected(_))) => (self, Say::Nothing),
+            (Verdict::Accepted, Some(Told::Objected(..))) => (self, Say::Reopen),
+            (Verdict::Objected(kind, why), Some(Told::Objected(before, said))) => {
+                let is_another = *kind == Objection::Refused && named(why) != named(said);
+                let say =
+                    if kind > before || kind == before && is_another { Say::Reopen } else { Say::Nothing };
+                (self, say)
+            }
         }
     }
 
@@ -100,8 +105,7 @@ impl Word {
 
     /// Whether there is something to be judged.
     pub(super) fn is_unsettled(&self) -> bool {
-        let told = self.pushed.as_ref().map(|pushed| pushed.told);
-        matches!(told, Some(None | Some(Told::Objected(_))))
+        self.pushed.as_ref().is_some_and(|pushed| matches!(pushed.told, None | Some(Told::Objected(..))))
     }
 
     fn tell(self, told: Told, refusal: Option<String>) -> (Self, Say) {
@@ -112,6 +116,11 @@ impl Word {
         let pushed = Some(Pushed { version, nonce: Some(nonce.clone()), told: Some(told) });
         (Self { held: held.clone(), pushed }, Say::Answer { held, nonce, refusal })
     }
+}
+
+/// Who refuses, and why. How many more there are changes too often to be worth a new stream.
+fn named(why: &str) -> &str {
+    why.rsplit_once(" (and ").map_or(why, |(named, _)| named)
 }
 
 #[cfg(test)]

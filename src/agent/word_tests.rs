@@ -78,6 +78,26 @@ fn a_worse_objection_is_told_on_a_new_stream_and_a_lesser_one_is_not() {
 }
 
 #[test]
+fn another_proxy_that_refuses_is_named_on_a_new_stream_and_how_many_more_there_are_is_not_worth_one() {
+    let refused = |why: &str| Verdict::Objected(Objection::Refused, why.to_owned());
+    let word = Word::default().pushed("1".into(), "n1".to_owned());
+    let (word, said) = word.judged(&refused("proxy a: no (and 2 more refused it)"));
+    assert_eq!(said, answer(None, "n1", Some("proxy a: no (and 2 more refused it)")));
+    for same in ["proxy a: no", "proxy a: no (and 1 more refused it)"] {
+        assert_eq!(word.clone().judged(&refused(same)).1, Say::Nothing);
+    }
+    let (word, said) = word.judged(&refused("proxy b: no"));
+    assert_eq!(said, Say::Reopen);
+    let (word, _) = opened(word, Some(&refused("proxy b: no")));
+    let (_, said) = word.pushed("1".into(), "m1".to_owned()).judged(&refused("proxy b: no"));
+    assert_eq!(said, answer(None, "m1", Some("proxy b: no")));
+    // Who is only late may change all the time.
+    let late = |why: &str| Verdict::Objected(Objection::Silent, why.to_owned());
+    let (word, _) = Word::default().pushed("1".into(), "n1".to_owned()).judged(&late("proxy a is"));
+    assert_eq!(word.judged(&late("proxy b is")).1, Say::Nothing);
+}
+
+#[test]
 fn a_newer_push_takes_the_place_of_an_older_one() {
     let word = Word::default().pushed("1".into(), "n1".to_owned()).pushed("2".into(), "n2".to_owned());
     assert_eq!(word.judged(&accepted()).1, answer(Some("2"), "n2", None));

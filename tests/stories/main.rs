@@ -26,11 +26,15 @@ mod operator;
 mod orders;
 /// How a story runs the signer of pod certificates, and asks it as a kubelet does.
 mod pod_signer;
+/// How a story rotates the root under requests.
+mod traffic;
 
+mod absent;
 mod agent;
 mod chains;
 mod crash;
 mod envoys;
+mod hindered;
 mod install;
 mod operating;
 mod plugged_in;
@@ -42,3 +46,5 @@ mod replicas;
 mod requests;
 mod rights;
 mod rotation;
+mod turned_back;
+mod ways_in;

@@ -16,6 +16,7 @@ use std::time::Instant;
 use burgrave::identity::SpiffeId;
 use burgrave::proto::envoy::DiscoveryRequest;
 use burgrave::proto::envoy::DiscoveryResponse;
+use burgrave::proto::envoy::Node;
 use burgrave::proto::envoy::Secret;
 use burgrave::proto::envoy::SecretType;
 use burgrave::proto::envoy::Specifier;
@@ -170,12 +171,25 @@ impl Pushed {
 
 /// A discovery stream that says what the story wants it to say.
 pub(crate) struct Stream {
+    node: Option<Node>,
     requests: mpsc::Sender<DiscoveryRequest>,
     responses: Streaming<DiscoveryResponse>,
 }
 
 impl Stream {
     pub(crate) async fn open(socket: &Path) -> Stream {
+        Stream::called(socket, None).await
+    }
+
+    /// Opens a stream for one name, as a proxy that is called so.
+    pub(crate) async fn subscribe_as(node: &str, socket: &Path, name: &str) -> Stream {
+        let node = Node { id: node.to_owned(), ..Node::default() };
+        let stream = Stream::called(socket, Some(node)).await;
+        stream.ask(&[name], "", "", None).await;
+        stream
+    }
+
+    async fn called(socket: &Path, node: Option<Node>) -> Stream {
         let mut client = sds::connect(socket).await.expect("the agent serves on its socket");
         let (requests, outgoing) = mpsc::channel(16);
         let responses = client
@@ -183,7 +197,7 @@ impl Stream {
             .await
             .expect("the agent takes a stream")
             .into_inner();
-        Stream { requests, responses }
+        Stream { node, requests, responses }
     }
 
     /// Opens a stream for one name.
@@ -195,6 +209,7 @@ impl Stream {
 
     pub(crate) async fn ask(&self, names: &[&str], version: &str, nonce: &str, error: Option<&str>) {
         let request = DiscoveryRequest {
+            node: self.node.clone(),
             resource_names: names.iter().map(|&name| name.to_owned()).collect(),
             type_url: SECRET_TYPE.to_owned(),
             version_info: version.to_owned(),

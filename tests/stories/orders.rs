@@ -27,7 +27,7 @@ impl Operator {
         Operator { socket: ca.plan().state_dir().join("admin.sock") }
     }
 
-    async fn client(&self) -> AuthoritiesClient<Channel> {
+    pub(crate) async fn client(&self) -> AuthoritiesClient<Channel> {
         let socket = self.socket.clone();
         let connect = |path: &Path| path.to_owned();
         let channel = until("the operators' socket", Duration::from_secs(20), async || {
