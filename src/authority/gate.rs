@@ -4,6 +4,7 @@
 //! proxies have acknowledged, or what went out with its last answer. Nothing is taken for granted of anybody else.
 
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::authority::state::AuthorityId;
 use crate::authority::state::Kind;
@@ -387,10 +388,10 @@ fn of_reader(reader: &Reader, why: String, now: OffsetDateTime) -> Waiting {
 fn lacks(reader: &Reader) -> String {
     match (&reader.trouble, reader.link, reader.kind) {
         (Some(trouble), Link::Open { .. }, _) => format!("refused the roots: {trouble}"),
-        (None, Link::Open { sent: Some(sent) }, _) => format!("was sent the roots at {sent} and has not acknowledged them"),
+        (None, Link::Open { sent: Some(sent) }, _) => format!("was sent the roots at {} and has not acknowledged them", told(sent)),
         (None, Link::Open { sent: None }, _) => "is connected, and was not sent the roots yet".to_owned(),
         (_, Link::None { lost: Some(lost) }, _) => {
-            format!("is disconnected since {lost}; it counts until it comes back or its certificate expires")
+            format!("is disconnected since {}; it counts until it comes back or its certificate expires", told(lost))
         }
         (_, Link::None { .. }, ReaderKind::Unheard) => {
             "certificates that a replica which is gone may have signed just before its end; they count until they would expire".to_owned()
@@ -401,12 +402,21 @@ fn lacks(reader: &Reader) -> String {
     }
 }
 
+/// A moment as people read it.
+fn told(at: OffsetDateTime) -> String {
+    let at = at.replace_nanosecond(0).unwrap_or(at);
+    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
+}
+
 fn holds(reader: &Reader, authority: &AuthorityId, until: OffsetDateTime) -> String {
     match (&reader.trouble, reader.is_open()) {
         (Some(trouble), true) => format!("has not moved away from `{authority}`: {trouble}"),
-        (None, true) => format!("may still use a certificate of `{authority}`, until {until}"),
+        (None, true) => format!("may still use a certificate of `{authority}`, until {}", told(until)),
         (_, false) => {
-            format!("has a certificate of `{authority}`, and cannot be asked; it counts until {until}")
+            format!(
+                "has a certificate of `{authority}`, and cannot be asked; it counts until {}",
+                told(until)
+            )
         }
     }
 }

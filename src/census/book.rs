@@ -107,8 +107,8 @@ pub struct Open {
     pub sent: Option<(String, i64)>,
     /// Digest of the roots that were acknowledged last.
     pub roots: Option<String>,
-    /// The authority that was acknowledged last.
-    pub authority: Option<String>,
+    /// The authority that was acknowledged last, and when, in milliseconds since 1970.
+    pub authority: Option<(String, i64)>,
     /// Why it last refused something, until it takes it.
     pub nack: Option<String>,
 }
@@ -143,6 +143,32 @@ fn agents(streams: &BTreeMap<u64, Open>) -> Vec<Open> {
         known.nack = one.nack.clone().or(known.nack.take());
     }
     all
+}
+
+/// Takes over what all agents of a holder say alike: two of one holder have to say the same before it counts. Returns whether
+/// that is news.
+fn agree(entry: &mut Entry, now: OffsetDateTime) -> bool {
+    let agents = agents(&entry.open);
+    let Some(first) = agents.first() else { return false };
+    let mut is_news = false;
+    if let Some(roots) = &first.roots
+        && agents.iter().all(|one| one.roots.as_ref() == Some(roots))
+        && entry.holder.bundle.as_ref().is_none_or(|(known, _)| known != roots)
+    {
+        entry.holder.bundle = Some((roots.clone(), milliseconds(now)));
+        is_news = true;
+    }
+    if let Some((id, _)) = &first.authority {
+        let said = |one: &Open| one.authority.as_ref().filter(|(other, _)| other == id).map(|(_, at)| *at);
+        let moments: Option<Vec<_>> = agents.iter().map(said).collect();
+        // What is signed after the first of them has spoken may be in use with it.
+        let moved = moments.and_then(|moments| moments.into_iter().min()).map(|at| (id.clone(), at));
+        if moved.is_some() && moved != entry.holder.moved {
+            entry.holder.moved = moved;
+            is_news = true;
+        }
+    }
+    is_news
 }
 
 /// Milliseconds since 1970.
@@ -194,11 +220,12 @@ impl Book {
         entry.open.insert(stream, Open { since: now.unix_timestamp(), ..Open::default() });
     }
 
-    /// The agent on a stream has said what it is called.
-    pub fn called(&mut self, stream: u64, agent: &str) {
-        if let Some(open) = self.open(stream) {
-            open.agent = agent.chars().take(256).collect();
-        }
+    /// The agent on a stream has said what it is called. Returns the holder if what outlives this process has changed.
+    pub fn called(&mut self, stream: u64, agent: &str, now: OffsetDateTime) -> Option<Holder> {
+        self.open(stream)?.agent = agent.chars().take(256).collect();
+        let entry = self.holders.get_mut(self.streams.get(&stream)?)?;
+        // Until then it may have been another agent, which has acknowledged nothing.
+        agree(entry, now).then(|| entry.holder.clone())
     }
 
     /// Something was sent.
@@ -221,26 +248,10 @@ impl Book {
         open.nack = None;
         match word {
             Word::Roots(digest) => open.roots = Some(digest.clone()),
-            Word::Authority(id) => open.authority = Some(id.clone()),
+            Word::Authority(id) => open.authority = Some((id.clone(), milliseconds(now))),
         }
         let entry = self.holders.get_mut(self.streams.get(&stream)?)?;
-        // Two agents of one holder have to say the same before it counts.
-        match word {
-            Word::Roots(digest) => {
-                let all = agents(&entry.open).iter().all(|one| one.roots.as_ref() == Some(digest));
-                if !all || entry.holder.bundle.as_ref().is_some_and(|(known, _)| known == digest) {
-                    return None;
-                }
-                entry.holder.bundle = Some((digest.clone(), milliseconds(now)));
-            }
-            Word::Authority(id) => {
-                if !agents(&entry.open).iter().all(|one| one.authority.as_ref() == Some(id)) {
-                    return None;
-                }
-                entry.holder.moved = Some((id.clone(), milliseconds(now)));
-            }
-        }
-        Some(entry.holder.clone())
+        agree(entry, now).then(|| entry.holder.clone())
     }
 
     /// A stream has ended. Returns its holder as it is known from now on.
@@ -248,8 +259,9 @@ impl Book {
         let id = self.streams.remove(&stream)?;
         let entry = self.holders.get_mut(&id)?;
         entry.open.remove(&stream);
-        if entry.open.is_empty() {
-            entry.holder.lost = Some(now.unix_timestamp());
+        match entry.open.is_empty() {
+            true => entry.holder.lost = Some(now.unix_timestamp()),
+            false => drop(agree(entry, now)),
         }
         Some(entry.holder.clone())
     }

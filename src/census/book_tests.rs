@@ -67,7 +67,7 @@ fn an_agent_s_word_counts_for_roots_and_frees_it_of_old_leaves() {
     let agent = caller(Some("u"));
     book.will_sign(&agent, &leaf("old", "1", "one"), NOW);
     book.opened(7, &agent, NOW);
-    book.called(7, "agent-7");
+    book.called(7, "agent-7", NOW);
     assert_eq!(book.acknowledged(7, &roots("one"), NOW), None, "nothing new");
     book.sent(7, &roots("two"), NOW);
     book.will_sign(&agent, &leaf("new", "2", "two"), NOW);
@@ -94,9 +94,9 @@ fn two_agents_of_one_holder_have_to_say_the_same() {
     book.opened(2, &agent, NOW);
     for word in [roots("two"), authority("new")] {
         assert_eq!(book.acknowledged(1, &word, NOW), None);
-        assert!(book.acknowledged(2, &word, NOW).is_some());
+        assert!(book.acknowledged(2, &word, NOW + HOUR / 2).is_some());
     }
-    assert!(only(&book).moved.is_some());
+    assert_eq!(only(&book).moved, Some(("new".to_owned(), milliseconds(NOW))));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn an_agent_may_have_a_stream_for_each_name() {
     book.will_sign(&agent, &leaf("old", "1", "one"), NOW);
     for stream in [1, 2] {
         book.opened(stream, &agent, NOW);
-        book.called(stream, "agent");
+        book.called(stream, "agent", NOW);
     }
     assert!(book.acknowledged(1, &roots("two"), NOW).is_some());
     assert!(book.acknowledged(2, &authority("new"), NOW).is_some());
@@ -132,4 +132,24 @@ fn an_agent_may_have_a_stream_for_each_name() {
     assert_eq!(holder.open[0].roots.as_deref(), Some("two"));
     book.closed(1, NOW);
     assert_eq!(only(&book).open[0].roots, None, "whoever has no stream for the roots says nothing of them");
+}
+
+/// Found by killing a CA at each step: its agents came back with one stream that spoke before the other had said its name.
+#[test]
+fn what_one_stream_says_counts_as_soon_as_the_other_is_known_to_be_of_the_same_agent() {
+    let mut book = Book::default();
+    let agent = caller(Some("u"));
+    book.will_sign(&agent, &leaf("old", "1", "one"), NOW);
+    book.opened(1, &agent, NOW);
+    book.opened(2, &agent, NOW);
+    book.called(2, "agent", NOW);
+    assert_eq!(book.acknowledged(2, &authority("new"), NOW), None, "the first may be somebody else");
+    let moved = book.called(1, "agent", NOW + HOUR / 2).and_then(|holder| holder.moved);
+    assert_eq!(moved, Some(("new".to_owned(), milliseconds(NOW))));
+    // And an agent that is gone says nothing against it.
+    book.opened(3, &agent, NOW);
+    book.called(3, "another", NOW);
+    assert_eq!(book.acknowledged(2, &authority("newer"), NOW), None);
+    book.closed(3, NOW);
+    assert_eq!(only(&book).moved, Some(("newer".to_owned(), milliseconds(NOW))));
 }

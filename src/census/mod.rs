@@ -184,7 +184,13 @@ impl Desk {
 impl Stream {
     /// The agent has said what it is called.
     pub fn called(&self, agent: &str) {
-        self.census.desk().book.called(self.id, agent);
+        let now = self.census.0.clock.now();
+        let mut desk = self.census.desk();
+        if let Some(holder) = desk.book.called(self.id, agent, now) {
+            desk.keep(&holder, now);
+        }
+        drop(desk);
+        self.census.tell();
     }
 
     /// Something was sent.

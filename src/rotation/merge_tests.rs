@@ -24,7 +24,7 @@ fn open(roots: &str, authority: Option<&str>) -> Open {
         since: at(-100),
         sent: Some((roots.to_owned(), at(-5))),
         roots: Some(roots.to_owned()),
-        authority: authority.map(str::to_owned),
+        authority: authority.map(|id| (id.to_owned(), at(-2) * 1000)),
         ..Open::default()
     }
 }

@@ -151,6 +151,10 @@ impl Orders {
                 let state = self.keeper.load().await?.record.state;
                 match state.rotation() {
                     None => self.begin(new, by, Kind::Ordered, true).await,
+                    Some(_) if force && authority::phase(&state) == Some("withdraw") => {
+                        let proof = Distributed::forced(&state, by);
+                        self.take("remove", by, |_| Ok(Event::Remove(proof.clone()).into())).await.map(drop)
+                    }
                     Some(rotation) if rotation.automatic => Ok(()),
                     Some(_) => {
                         let automate = |_: &State| Ok(Event::Automate { by: by_whom() }.into());

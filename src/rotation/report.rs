@@ -1,12 +1,13 @@
 //! Pure: how things stand, as operators and programs read it. These are the documents of `--output json`.
 //!
-//! Moments are RFC 3339 texts in UTC, times are seconds.
+//! Moments are RFC 3339 texts in UTC, times are seconds. What an older program does not tell is empty to a newer one.
 
 use serde::Deserialize;
 use serde::Serialize;
 
 /// How the authorities stand, and how far a rotation is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     /// When this was so.
     pub at: String,
@@ -40,6 +41,7 @@ pub struct Report {
 
 /// What is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Bundle {
     /// Grows with each change.
     pub sequence: u64,
@@ -53,6 +55,7 @@ pub struct Bundle {
 
 /// A trusted root.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Root {
     /// SHA-256 of the certificate.
     pub fingerprint: String,
@@ -66,6 +69,7 @@ pub struct Root {
 
 /// An authority.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Authority {
     /// Its id.
     pub id: String,
@@ -95,6 +99,7 @@ pub struct Authority {
 
 /// A rotation under way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Rotation {
     /// `ordered`, `scheduled`, `emergency`.
     pub kind: String,
@@ -124,6 +129,7 @@ pub struct Rotation {
 
 /// A phase of a rotation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Phase {
     /// `distribute`, `reissue`, `withdraw`.
     pub name: String,
@@ -139,6 +145,7 @@ pub struct Phase {
 
 /// One whom a phase waits for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Waiting {
     /// Its SPIFFE ID, or the name of what is missing.
     pub who: String,
@@ -156,6 +163,7 @@ pub struct Waiting {
 
 /// A rotation that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Past {
     /// `ordered`, `scheduled`, `emergency`.
     pub kind: String,
@@ -183,6 +191,7 @@ pub struct Past {
 
 /// A process that signs and serves.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Replica {
     /// Its name.
     pub name: String,
@@ -194,6 +203,7 @@ pub struct Replica {
 
 /// Who reads the roots and has which certificates: the document of `burgrave proxy list`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Readers {
     /// When this was so.
     pub at: String,
@@ -209,6 +219,7 @@ pub struct Readers {
 
 /// One reader.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Reader {
     /// Names it for `burgrave proxy show`.
     pub id: String,
@@ -242,6 +253,7 @@ pub struct Reader {
 
 /// A leaf that may be in use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Leaf {
     /// Who signed it.
     pub authority: String,
