@@ -23,6 +23,7 @@ pub use pod::ApiPod;
 pub use pod::ClaimedPod;
 pub use pod::LivePod;
 pub use pod::NotThatPod;
+pub use token_review::REVIEW_TOKENS;
 pub use token_review::TokenReviewAttestor;
 
 /// What a caller shows. It has no readable `Debug`, as whoever reads the token can be the caller.

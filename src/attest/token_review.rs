@@ -17,12 +17,17 @@ use crate::attest::Credentials;
 use crate::attest::NotAttested;
 use crate::attest::verdict;
 use crate::clock::Clock;
+use crate::k8s;
 
 /// How long one review may take before the caller is told to come again.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many reviews may be under way.
 const AT_ONCE: usize = 256;
+
+/// What we must be allowed to do.
+pub const REVIEW_TOKENS: k8s::Rule =
+    k8s::Rule { group: "authentication.k8s.io", resource: "tokenreviews", verb: "create" };
 
 /// Proves callers by the API server's TokenReview.
 #[derive(Debug)]
@@ -89,7 +94,7 @@ impl TokenReviewAttestor {
             .0
             .request_text(request)
             .await
-            .map_err(|error| NotAttested::Unavailable(unavailable(&error)))
+            .map_err(|error| NotAttested::Unavailable(k8s::unanswered(&error, "TokenReview", REVIEW_TOKENS)))
     }
 }
 
@@ -101,27 +106,5 @@ impl Attestor for TokenReviewAttestor {
                 Some(token) => self.review(token).await,
             }
         })
-    }
-}
-
-/// What went wrong on the way to the API server, in a sentence with a next step.
-fn unavailable(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.code == 403 => format!(
-            "the API server forbids TokenReviews to us: {}; grant `create` on `tokenreviews.authentication.k8s.io`",
-            status.message
-        ),
-        kube::Error::Api(status) if status.code == 401 => format!(
-            "the API server does not accept our own credentials: {}; check the CA's service account or kubeconfig",
-            status.message
-        ),
-        // The display of transport errors stops at the first cause; the last one says what happened.
-        other => {
-            let mut cause: &dyn std::error::Error = other;
-            while let Some(deeper) = cause.source() {
-                cause = deeper;
-            }
-            format!("the API server cannot be asked for a TokenReview: {cause}")
-        }
     }
 }

@@ -22,6 +22,7 @@ pub use permission::Denied;
 pub use permission::PermissionCheck;
 pub use permission::Rule;
 pub use permission::may;
+pub use permission::unanswered;
 pub use trouble::Trouble;
 pub use trouble::moment;
 pub use watch::Seen;

@@ -1,4 +1,5 @@
-//! May we do that? Asked at start, so that a missing rule is a sentence and not a failed request at night.
+//! May we do that? Asked at start, so that a missing rule is a sentence and not a failed request at night; and what to say when
+//! the API server does not answer a question.
 
 use std::time::Duration;
 
@@ -46,6 +47,29 @@ pub enum PermissionCheck {
     /// The API server could not be asked.
     #[error("the API server cannot be asked what we may do: {0}")]
     Unanswered(#[from] Box<kube::Error>),
+}
+
+/// Why the API server did not answer a question, in a sentence with a next step. Questions are objects of `kind`, such as
+/// TokenReview, that are made by `rule`.
+pub fn unanswered(error: &kube::Error, kind: &str, rule: Rule) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => format!(
+            "the API server forbids {kind}s to us: {}; grant `{}` on `{}.{}`",
+            status.message, rule.verb, rule.resource, rule.group
+        ),
+        kube::Error::Api(status) if status.code == 401 => format!(
+            "the API server does not accept our own credentials: {}; check the CA's service account or kubeconfig",
+            status.message
+        ),
+        // The display of transport errors stops at the first cause; the last one says what happened.
+        other => {
+            let mut cause: &dyn std::error::Error = other;
+            while let Some(deeper) = cause.source() {
+                cause = deeper;
+            }
+            format!("the API server cannot be asked for a {kind}: {cause}")
+        }
+    }
 }
 
 /// Asks the API server whether we may do what `rule` says.

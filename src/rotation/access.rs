@@ -18,10 +18,16 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
+use crate::attest::REVIEW_TOKENS;
+use crate::k8s;
+
 /// The API group and the resource that Kubernetes RBAC grants verbs on.
 pub const GROUP: &str = "burgrave.dev";
 /// See [`GROUP`].
 pub const RESOURCE: &str = "authorities";
+/// What we must be allowed to do to know what operators may, besides reviewing their tokens.
+const REVIEW_ACCESS: k8s::Rule =
+    k8s::Rule { group: "authorization.k8s.io", resource: "subjectaccessreviews", verb: "create" };
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How many may be under way: whoever floods us waits in our queue.
@@ -84,8 +90,12 @@ impl Guard {
             spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
             ..TokenReview::default()
         };
-        let answer: Reviewed =
-            self.ask(&TokenReview::url_path(&(), None), &question, "a TokenReview").await?;
+        let path = TokenReview::url_path(&(), None);
+        let answer: Result<Reviewed, _> = self.ask(&path, &question, "TokenReview", REVIEW_TOKENS).await;
+        // Whoever is told this may be anybody.
+        let answer = answer.map_err(|_| {
+            Status::unavailable("it cannot be found out at the moment who calls; the log of the CA says why")
+        })?;
         match (answer.status.authenticated, answer.status.user) {
             (Some(true), Some(user)) => Ok(user),
             _ => Err(Status::unauthenticated("the API server does not know the token; it may have expired")),
@@ -111,7 +121,10 @@ impl Guard {
             ..SubjectAccessReview::default()
         };
         let path = SubjectAccessReview::url_path(&(), None);
-        let answer: Allowed = self.ask(&path, &question, "a SubjectAccessReview").await?;
+        let answer: Allowed = self
+            .ask(&path, &question, "SubjectAccessReview", REVIEW_ACCESS)
+            .await
+            .map_err(Status::unavailable)?;
         Ok(answer.status.allowed)
     }
 
@@ -120,20 +133,22 @@ impl Guard {
         &self,
         path: &str,
         question: &impl serde::Serialize,
-        what: &str,
-    ) -> Result<T, Status> {
-        let failed = |cause: String| {
-            tracing::warn!(what, error = cause, "an operator cannot be admitted at the moment");
-            Status::unavailable(format!("the API server cannot be asked for {what}: {cause}"))
+        kind: &str,
+        rule: k8s::Rule,
+    ) -> Result<T, String> {
+        let failed = |error: String| {
+            tracing::warn!(error, "an operator cannot be admitted at the moment");
+            error
         };
+        let late = || format!("the API server did not answer the {kind} within {} s", TIMEOUT.as_secs());
         let body = serde_json::to_vec(question).map_err(|error| failed(error.to_string()))?;
         let request = kube::core::Request::new(path)
             .create(&PostParams::default(), body)
             .map_err(|error| failed(error.to_string()))?;
         let answer = tokio::time::timeout(TIMEOUT, self.client.request_text(request))
             .await
-            .map_err(|_| failed(format!("no answer within {} s", TIMEOUT.as_secs())))?
-            .map_err(|error| failed(error.to_string()))?;
-        serde_json::from_str(&answer).map_err(|_| failed("its answer is none".to_owned()))
+            .map_err(|_| failed(late()))?
+            .map_err(|error| failed(k8s::unanswered(&error, kind, rule)))?;
+        serde_json::from_str(&answer).map_err(|_| failed(format!("the API server's answer is not a {kind}")))
     }
 }

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::attest::Attestor;
 use crate::attest::JwtAttestor;
+use crate::attest::REVIEW_TOKENS;
 use crate::attest::TokenReviewAttestor;
 use crate::clock::Clock;
 use crate::config::AttestBy;
@@ -22,9 +23,6 @@ use crate::roles::ca::error::CaError;
 const AGAIN: Duration = Duration::from_secs(5);
 /// How often we ask whether we still may do what we may.
 const NOW_AND_THEN: Duration = Duration::from_secs(30);
-/// What we must be allowed to do.
-const REVIEW_TOKENS: k8s::Rule =
-    k8s::Rule { group: "authentication.k8s.io", resource: "tokenreviews", verb: "create" };
 
 /// The attestor that is configured; `client` is there if it is needed.
 pub(super) async fn attestor(
