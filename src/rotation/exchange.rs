@@ -145,17 +145,28 @@ impl Exchange {
         let mut listed: Option<Vec<String>> = None;
         let mut seen = std::pin::pin!(k8s::watch_labelled(self.maps(), &selector()));
         let mut look = tokio::time::interval(Duration::from_secs(1));
+        let (mut deaf, mut untidy) = (None, None);
         loop {
             let changed = tokio::select! {
-                Some(seen) = seen.next() => self.take(seen, &mut heard, &mut listed, &complain),
+                Some(seen) = seen.next() => {
+                    deaf = match &seen {
+                        Seen::Trouble(trouble) => {
+                            Some(format!("the censuses of other replicas cannot be read: {trouble}"))
+                        }
+                        _ => None,
+                    };
+                    self.take(seen, &mut heard, &mut listed)
+                }
                 // Silence makes no sound.
                 _ = look.tick() => {
-                    if let Err(trouble) = self.put_away(&heard).await {
-                        complain(Some(format!("an old census cannot be put away: {trouble}")));
-                    }
+                    let trouble = self.put_away(&heard).await.err();
+                    untidy = trouble.map(|trouble| {
+                        format!("the census of a replica that is long gone cannot be deleted: {trouble}")
+                    });
                     true
                 }
             };
+            complain(deaf.as_ref().or(untidy.as_ref()).cloned());
             if changed {
                 others.send_replace(sorted(&heard));
             }
@@ -167,16 +178,11 @@ impl Exchange {
         seen: Seen<ConfigMap>,
         heard: &mut HashMap<String, Heard>,
         listed: &mut Option<Vec<String>>,
-        complain: &impl Fn(Option<String>),
     ) -> bool {
         match seen {
-            Seen::Trouble(trouble) => {
-                complain(Some(format!("the censuses of other replicas cannot be read: {trouble}")));
-                return false;
-            }
+            Seen::Trouble(_) | Seen::Well => return false,
             Seen::Begins => *listed = Some(Vec::new()),
             Seen::Complete => {
-                complain(None);
                 let there = listed.take().unwrap_or_default();
                 for one in heard.values_mut() {
                     one.chunks.retain(|_, (name, _)| there.contains(name));
@@ -207,7 +213,6 @@ impl Exchange {
                 }
                 heard.retain(|_, one| !one.chunks.is_empty());
             }
-            Seen::Well => complain(None),
         }
         true
     }
@@ -224,7 +229,10 @@ impl Exchange {
                 if !self.leadership.holds() {
                     return Ok(());
                 }
-                Trouble::within(TIMEOUT, self.maps().delete(name, &DeleteParams::default())).await?;
+                match Trouble::within(TIMEOUT, self.maps().delete(name, &DeleteParams::default())).await {
+                    Err(trouble) if !trouble.is_absent() => return Err(trouble),
+                    _ => {}
+                }
             }
         }
         Ok(())
