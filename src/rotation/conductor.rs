@@ -20,18 +20,27 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Who orders what nobody has ordered.
 const BY_ITSELF: &str = "burgrave, by age";
 
-/// Conducts rotations for as long as it is polled.
-pub async fn conduct(orders: Orders) {
+/// Says why no step can be taken; whoever conducts no more has nothing to say.
+struct Complaint<F: Fn(Option<String>)>(F);
+
+impl<F: Fn(Option<String>)> Drop for Complaint<F> {
+    fn drop(&mut self) {
+        (self.0)(None);
+    }
+}
+
+/// Conducts rotations for as long as it is polled. What keeps it from doing so goes to `complain`.
+pub async fn conduct(orders: Orders, complain: impl Fn(Option<String>)) {
+    let complaint = Complaint(complain);
     let mut held = orders.sources.in_force.watch();
     let mut census = orders.sources.census.changes();
     let mut others = orders.sources.others.clone();
     // What was changed by hand is looked for whenever something has changed, and not all the time.
     let mut looked_at = None;
     loop {
-        let pause = match step(&orders, &mut looked_at).await {
-            true => PAUSE,
-            false => AGAIN,
-        };
+        let failed = step(&orders, &mut looked_at).await.err();
+        let pause = if failed.is_some() { AGAIN } else { PAUSE };
+        (complaint.0)(failed.map(|error| format!("a step of the rotation cannot be taken: {error}")));
         tokio::time::sleep(pause).await;
         tokio::select! {
             changed = held.changed() => if changed.is_err() { return },
@@ -43,8 +52,8 @@ pub async fn conduct(orders: Orders) {
     }
 }
 
-/// One look, and what follows from it. Returns whether the store is well.
-async fn step(orders: &Orders, looked_at: &mut Option<u64>) -> bool {
+/// One look, and what follows from it.
+async fn step(orders: &Orders, looked_at: &mut Option<u64>) -> Result<(), String> {
     let held = orders.sources.in_force.held();
     let now = orders.sources.clock.now();
     // Nothing is under way, and nothing is due: most of the time, at no cost.
@@ -52,7 +61,7 @@ async fn step(orders: &Orders, looked_at: &mut Option<u64>) -> bool {
     let is_quiet = held.state.rotation().is_none()
         && rotate_at_age
             .is_none_or(|age| now < authority::scheduled_rotation_begins(held.state.active(), age));
-    let result = match is_quiet {
+    match is_quiet {
         true if *looked_at == Some(held.state.sequence()) => Ok(()),
         true => {
             let tidied = orders.keeper.tidy().await.map_err(|error| error.to_string());
@@ -73,11 +82,7 @@ async fn step(orders: &Orders, looked_at: &mut Option<u64>) -> bool {
                 Next::Rest => Ok(()),
             }
         }
-    };
-    if let Err(error) = &result {
-        tracing::warn!(error, "a step of the rotation could not be taken yet");
     }
-    result.is_ok()
 }
 
 /// Takes a step that was decided on `state`, and on no other.

@@ -16,15 +16,21 @@ pub(super) enum Part {
     Told,
     /// It cannot hear others: a rotation would wait.
     Heard,
+    /// The leader cannot take the steps of a rotation.
+    Rotation,
 }
 
 impl Part {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Callers, Self::Authority, Self::Told, Self::Heard, Self::Rotation];
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Callers => "callers",
             Self::Authority => "authority",
             Self::Told => "census",
             Self::Heard => "censuses",
+            Self::Rotation => "rotation",
         }
     }
 }

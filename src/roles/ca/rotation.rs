@@ -95,10 +95,11 @@ impl Rotation {
         });
         if let Some(orders) = &orders {
             let orders = orders.clone();
+            let complain = complain(parts.complaints, Part::Rotation);
             match election {
-                None => drop(background.spawn(rotation::conduct(orders))),
+                None => drop(background.spawn(rotation::conduct(orders, complain))),
                 Some(election) => {
-                    let work = move || rotation::conduct(orders.clone());
+                    let work = move || rotation::conduct(orders.clone(), complain.clone());
                     background.spawn(election.leadership.clone().while_leading(work));
                 }
             }
@@ -158,12 +159,14 @@ fn exchange(
     let exchange = cluster.exchange(&controllers.leadership, parts.clock);
     let (own, told) = watch::channel(sources.bulletin());
     background.spawn(rotation::keep_bulletin(sources.clone(), own));
-    let complain = |part| {
-        let complaints = parts.complaints.clone();
-        move |wrong| complaints.set(part, wrong)
-    };
-    background.spawn(exchange.clone().tell(told, complain(Part::Told)));
-    background.spawn(exchange.hear(others, complain(Part::Heard)));
+    background.spawn(exchange.clone().tell(told, complain(parts.complaints, Part::Told)));
+    background.spawn(exchange.hear(others, complain(parts.complaints, Part::Heard)));
+}
+
+/// What says what is wrong with `part`.
+fn complain(complaints: &Complaints, part: Part) -> impl Fn(Option<String>) + Clone + Send + use<> {
+    let complaints = complaints.clone();
+    move |wrong| complaints.set(part, wrong)
 }
 
 fn place_of_files(config: &CaConfig) -> String {

@@ -1,5 +1,6 @@
 //! How things stand: readiness, the state page, and what of it is a metric.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -69,6 +70,7 @@ impl Standing {
                 json!(one.pod_certificates.state(self.clock.now()))
             }),
             "rotation": self.rotation.report(),
+            "troubles": self.troubles().into_iter().filter_map(|(of, trouble)| Some((of.part, trouble?))).collect::<BTreeMap<_, _>>(),
             "distribution": controllers.and_then(|one| one.distribution.borrow().clone()),
         })
     }
@@ -96,9 +98,8 @@ struct Of {
 impl Standing {
     /// What is wrong, part by part; all parts that there are.
     fn troubles(&self) -> Vec<(Of, Option<String>)> {
-        let mut troubles: Vec<_> = [Part::Callers, Part::Authority, Part::Told, Part::Heard]
-            .map(|part| (Of { part: part.name() }, self.complaints.about(part)))
-            .into();
+        let mut troubles: Vec<_> =
+            Part::ALL.map(|part| (Of { part: part.name() }, self.complaints.about(part))).into();
         if let Some(one) = &self.controllers {
             let status = one.distribution.borrow().clone();
             let pods = one.pod_certificates.state(self.clock.now());
