@@ -291,15 +291,7 @@ fn requests_metric(outcome: &str, reason: &str) -> String {
 impl Client {
     /// A client that shakes hands as `tls` says. It connects at its first call, and again when it must.
     pub(crate) fn over(address: SocketAddr, tls: ClientConfig) -> Client {
-        let tls = Arc::new(tls);
-        let connector = tower::service_fn(move |_: http::Uri| {
-            let tls = tls.clone();
-            async move { connect(address, tls).await.map(TokioIo::new) }
-        });
-        let channel = Endpoint::from_static("http://burgrave.test")
-            .timeout(Duration::from_secs(30))
-            .connect_with_connector_lazy(connector);
-        Client(IstioCertificateServiceClient::new(channel))
+        Client(IstioCertificateServiceClient::new(channel(address, tls)))
     }
 
     /// A certificate chain for `csr_pem`; `token` goes out as a bearer token.
@@ -332,6 +324,18 @@ impl Client {
         }
         Ok(self.0.clone().create_certificate(request).await?.into_inner().cert_chain)
     }
+}
+
+/// A connection for calls, made at the first of them, and again when it must.
+pub(crate) fn channel(address: SocketAddr, tls: ClientConfig) -> Channel {
+    let tls = Arc::new(tls);
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let tls = tls.clone();
+        async move { connect(address, tls).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://burgrave.test")
+        .timeout(Duration::from_secs(30))
+        .connect_with_connector_lazy(connector)
 }
 
 /// TLS to the CA, with HTTP/2 as the only protocol offered.

@@ -180,7 +180,8 @@ impl Home {
     }
 }
 
-async fn token(api: &ApiServer, account: &str) -> String {
+/// A token of an account in the CA's namespace, for the API server.
+pub(crate) async fn token(api: &ApiServer, account: &str) -> String {
     let request = json!({ "metadata": {}, "spec": { "audiences": [ISSUER], "expirationSeconds": 4 * 3600 } });
     let request: TokenRequest = serde_json::from_value(request).expect("it is one");
     let accounts = Api::<core::ServiceAccount>::namespaced(api.admin(), NAMESPACE);

@@ -216,8 +216,11 @@ async fn a_viewer_may_look_at_everything_and_is_told_which_right_is_missing_for_
     let is_viewer = |role: &&Value| role["metadata"]["name"] == "burgrave-viewer" && role["rules"].is_array();
     for role in objects().iter().filter(is_viewer) {
         let single = single_rules(role);
-        // Every service account may read trust bundles, so this rule is for people, and here nobody is one.
-        let for_us = |(_, rule): &(usize, &Value)| rule["resources"][0] != "clustertrustbundles";
+        // Every service account may read trust bundles, so that rule is for people, and here nobody is one. And what the
+        // authority tells is asked of the authority itself, not of the API server.
+        let for_us = |(_, rule): &(usize, &Value)| {
+            rule["resources"][0] != "clustertrustbundles" && rule["resources"][0] != "authorities"
+        };
         for (at, gone) in single.iter().enumerate().filter(for_us) {
             let mut left = single.clone();
             left.remove(at);

@@ -37,6 +37,7 @@ mod envoys;
 mod hindered;
 mod install;
 mod operating;
+mod operators;
 mod plugged_in;
 mod pod_certificates;
 mod publishing;
