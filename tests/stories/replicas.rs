@@ -385,7 +385,7 @@ async fn the_trusted_roots_follow_the_secret_and_the_signing_root_does_not() {
         data.insert(name.to_owned(), ByteString(value.as_bytes().to_vec()));
     };
     put(&mut secret, "root-cert.pem", &both);
-    let mut secret = secrets.replace(SECRET, &PostParams::default(), &secret).await.expect("an admin may");
+    secrets.replace(SECRET, &PostParams::default(), &secret).await.expect("an admin may");
     for replica in [&one, &two] {
         until_state(replica, "both roots", |state| {
             state["authority"]["roots"].as_array().map(Vec::len) == Some(2)
@@ -397,9 +397,14 @@ async fn the_trusted_roots_follow_the_secret_and_the_signing_root_does_not() {
     assert_eq!(bundle.spec.trust_bundle, both);
     assert_eq!(one.plan().root_pem(), both, "the bundle file follows");
 
-    put(&mut secret, "ca-key.pem", &key.secret_pem());
-    put(&mut secret, "ca-cert.pem", &other);
-    secrets.replace(SECRET, &PostParams::default(), &secret).await.expect("an admin may");
+    // The leader has written down which roots these are; another edit begins with what is there.
+    until("the other key to be in its place", Duration::from_secs(20), async || {
+        let mut secret = secrets.get(SECRET).await.expect("it is there");
+        put(&mut secret, "ca-key.pem", &key.secret_pem());
+        put(&mut secret, "ca-cert.pem", &other);
+        replaced(&secrets, &secret).await
+    })
+    .await;
     for replica in [&one, &two] {
         let state =
             until_state(replica, "a complaint", |state| state["authority"]["trouble"].is_string()).await;
@@ -465,10 +470,22 @@ async fn a_leader_frozen_in_the_middle_of_its_work_undoes_nothing_when_it_wakes(
 /// Puts these roots beside the signing one, as an operator does.
 async fn trust(home: &Home, roots: &str) {
     let secrets = home.of::<Secret>(NAMESPACE);
-    let mut secret = secrets.get(SECRET).await.expect("the CA made it");
-    let data = secret.data.get_or_insert_default();
-    data.insert("root-cert.pem".to_owned(), ByteString(roots.as_bytes().to_vec()));
-    secrets.replace(SECRET, &PostParams::default(), &secret).await.expect("an admin may");
+    until("the roots to be in their place", Duration::from_secs(20), async || {
+        let mut secret = secrets.get(SECRET).await.expect("the CA made it");
+        let data = secret.data.get_or_insert_default();
+        data.insert("root-cert.pem".to_owned(), ByteString(roots.as_bytes().to_vec()));
+        replaced(&secrets, &secret).await
+    })
+    .await;
+}
+
+/// Replaces the authority's Secret, unless the leader was faster, who writes down what was edited.
+async fn replaced(secrets: &Api<Secret>, secret: &Secret) -> Result<(), String> {
+    match secrets.replace(SECRET, &PostParams::default(), secret).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Err(status.message),
+        Err(error) => panic!("an admin may: {error}"),
+    }
 }
 
 /// Namespace, version and roots of every ConfigMap that is published.
