@@ -1,5 +1,6 @@
 //! Pure: what a replica tells the others: what it serves, who signs in it, and whom it knows.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
@@ -99,15 +100,14 @@ impl Bulletin {
     }
 }
 
-/// Joins the parts of one replica's bulletin; `None` as long as one is missing.
+/// Joins the parts of one replica's bulletin; `None` as long as one is missing, or they were not cut alike: a replica that knows
+/// more than before, or less, cuts into more parts, or fewer, and writes them one by one.
 pub(super) fn joined<'a>(chunks: impl IntoIterator<Item = &'a Chunk>) -> Option<Bulletin> {
-    let mut chunks: Vec<_> = chunks.into_iter().collect();
-    chunks.sort_by_key(|chunk| chunk.number);
-    let first = chunks.first()?;
-    if !chunks.iter().enumerate().all(|(at, chunk)| chunk.number == at) || chunks.len() < first.of {
-        return None;
-    }
-    let holders = chunks.iter().flat_map(|chunk| chunk.bulletin.holders.iter().cloned()).collect();
+    let chunks: BTreeMap<usize, &Chunk> = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
+    let first = chunks.get(&0)?;
+    let part = |number| chunks.get(&number).filter(|chunk| chunk.of == first.of);
+    let parts: Vec<_> = (0..first.of).map(part).collect::<Option<_>>()?;
+    let holders = parts.iter().flat_map(|chunk| chunk.bulletin.holders.iter().cloned()).collect();
     Some(Bulletin { holders, ..first.bulletin.clone() })
 }
 
@@ -141,5 +141,26 @@ mod tests {
             let later = Bulletin { at: 8, ..bulletin.clone() };
             assert_eq!(later.chunks()[1..], texts[1..], "a sign of life is small");
         }
+    }
+
+    #[test]
+    fn parts_of_two_cuts_are_not_joined_and_what_a_longer_one_left_over_is_passed_over() {
+        let cut = |count| {
+            let holders: Vec<_> = (0..count).map(holder).collect();
+            let bulletin = Bulletin { replica: "r".to_owned(), holders, ..Bulletin::default() };
+            let read = |text: Vec<u8>| serde_json::from_slice::<Chunk>(&text).unwrap();
+            bulletin.chunks().into_iter().map(read).collect::<Vec<_>>()
+        };
+        let (long, short) = (cut(1000), cut(400));
+        assert!(long.len() > short.len() && short.len() > 2, "{} {}", long.len(), short.len());
+        let holders = |chunks: &[&Chunk]| joined(chunks.iter().copied()).map(|one| one.holders.len());
+        // Step by step, from the last part to the first, as they are written.
+        let mut there: BTreeMap<usize, &Chunk> = long.iter().map(|chunk| (chunk.number, chunk)).collect();
+        for chunk in short.iter().rev() {
+            let told = holders(&there.values().copied().collect::<Vec<_>>());
+            assert!(told == Some(1000) || told.is_none(), "{told:?}");
+            there.insert(chunk.number, chunk);
+        }
+        assert_eq!(holders(&there.values().copied().collect::<Vec<_>>()), Some(400));
     }
 }
