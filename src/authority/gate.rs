@@ -124,6 +124,8 @@ pub struct Evidence {
     pub readers: Vec<Reader>,
     /// All replicas that are alive.
     pub replicas: Vec<Replica>,
+    /// Why there may be readers or replicas that are not known here, if there may.
+    pub gap: Option<String>,
     /// Where the present roots are published.
     pub publication: Publication,
     /// How long files take to follow what is published.
@@ -165,6 +167,16 @@ impl Gate {
     /// How many have done what is waited for.
     pub fn done(&self) -> usize {
         self.total.saturating_sub(self.waiting.len())
+    }
+
+    /// One that waits for nobody yet, as long as all are known.
+    fn begun(evidence: &Evidence) -> Self {
+        let mut gate = Self::default();
+        if let Some(why) = evidence.gap.clone() {
+            let who = "the other replicas".to_owned();
+            gate.ask(Some(Waiting { who, pod: None, node: None, kind: "replica", why, until: None }));
+        }
+        gate
     }
 
     fn ask(&mut self, waiting: Option<Waiting>) {
@@ -258,7 +270,7 @@ pub fn unneeded(
 
 /// How far the roots of `state` have got.
 pub fn distribution(state: &State, evidence: &Evidence, now: OffsetDateTime) -> Gate {
-    let mut gate = Gate::default();
+    let mut gate = Gate::begun(evidence);
     let digest = state.bundle().digest();
     let reach = Reach::of(state);
     for replica in &evidence.replicas {
@@ -280,7 +292,7 @@ pub fn distribution(state: &State, evidence: &Evidence, now: OffsetDateTime) -> 
 
 /// How far the workloads have moved away from the retiring `authority`.
 pub fn reissue(state: &State, authority: &AuthorityId, evidence: &Evidence, now: OffsetDateTime) -> Gate {
-    let mut gate = Gate::default();
+    let mut gate = Gate::begun(evidence);
     let active = &state.active().id;
     for replica in &evidence.replicas {
         // One that is late may still come by a state in which another authority signed, and sign with that for a moment.

@@ -3,6 +3,7 @@
 //! What a replica has told stays when it is gone, and counts for as long as the certificates live that it tells of.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
@@ -55,6 +56,15 @@ pub struct Others {
     pub alive: Vec<Bulletin>,
     /// Those that have gone silent.
     pub silent: Vec<Bulletin>,
+    /// Why this may not be all, if it may not.
+    pub gap: Option<String>,
+}
+
+impl Others {
+    /// What is known before anything was heard.
+    pub fn unheard() -> Self {
+        Self { gap: Some("what they know has not been read yet".to_owned()), ..Self::default() }
+    }
 }
 
 /// Tells and hears.
@@ -78,11 +88,29 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// The parts of another replica's bulletin, and when they last changed.
+/// The parts of another replica's bulletin, what they said when they were last whole, and when they last changed.
 #[derive(Debug)]
 struct Heard {
     chunks: BTreeMap<usize, (String, Chunk)>,
+    whole: Option<Bulletin>,
     last: Stopwatch,
+}
+
+/// All that was heard, and whether it is all that there is to hear.
+#[derive(Debug)]
+struct Hearing {
+    /// Our own name.
+    replica: String,
+    heard: HashMap<String, Heard>,
+    /// What is in a list that is not complete yet.
+    listed: Option<Vec<String>>,
+    /// Whether there was a list, and all that has changed since has come.
+    is_complete: bool,
+    trouble: Option<String>,
+    /// Those that nobody here can read.
+    unreadable: BTreeSet<String>,
+    /// When our own word last came back, and whether it said that a rotation is under way.
+    echo: (Stopwatch, bool),
 }
 
 impl Exchange {
@@ -112,11 +140,12 @@ impl Exchange {
         }
     }
 
-    /// Writes the parts that have changed; the first has the moment in it, and so says that this replica is alive.
+    /// Writes the parts that have changed. The first has the moment in it, and so says that this replica is alive; it comes
+    /// last, as it says what the others are good for: who reads between two writes knows of leaves too early, never too late.
     async fn write(&self, bulletin: &Bulletin, written: &mut HashMap<usize, Vec<u8>>) -> Result<(), Trouble> {
         let chunks = bulletin.chunks();
         let count = chunks.len();
-        for (number, json) in chunks.into_iter().enumerate() {
+        for (number, json) in chunks.into_iter().enumerate().rev() {
             if written.get(&number) == Some(&json) {
                 continue;
             }
@@ -141,90 +170,30 @@ impl Exchange {
 
     /// Hears what others tell, for as long as it is polled.
     pub async fn hear(self, others: watch::Sender<Others>, complain: impl Fn(Option<String>)) {
-        let mut heard: HashMap<String, Heard> = HashMap::new();
-        let mut listed: Option<Vec<String>> = None;
+        let mut hearing = Hearing::of(&self.replica);
         let mut seen = std::pin::pin!(k8s::watch_labelled(self.maps(), &selector()));
         let mut look = tokio::time::interval(Duration::from_secs(1));
-        let (mut deaf, mut untidy) = (None, None);
+        let mut untidy = None;
         loop {
-            let changed = tokio::select! {
-                Some(seen) = seen.next() => {
-                    deaf = match &seen {
-                        Seen::Trouble(trouble) => {
-                            Some(format!("the censuses of other replicas cannot be read: {trouble}"))
-                        }
-                        _ => None,
-                    };
-                    self.take(seen, &mut heard, &mut listed)
-                }
+            tokio::select! {
+                Some(seen) = seen.next() => hearing.take(seen),
                 // Silence makes no sound.
                 _ = look.tick() => {
-                    let trouble = self.put_away(&heard).await.err();
+                    let trouble = self.put_away(&hearing).await.err();
                     untidy = trouble.map(|trouble| {
                         format!("the census of a replica that is long gone cannot be deleted: {trouble}")
                     });
-                    true
                 }
             };
-            complain(deaf.as_ref().or(untidy.as_ref()).cloned());
-            if changed {
-                others.send_replace(sorted(&heard));
-            }
+            complain(hearing.complaint().or_else(|| untidy.clone()));
+            others.send_replace(hearing.others());
         }
-    }
-
-    fn take(
-        &self,
-        seen: Seen<ConfigMap>,
-        heard: &mut HashMap<String, Heard>,
-        listed: &mut Option<Vec<String>>,
-    ) -> bool {
-        match seen {
-            Seen::Trouble(_) | Seen::Well => return false,
-            Seen::Begins => *listed = Some(Vec::new()),
-            Seen::Complete => {
-                let there = listed.take().unwrap_or_default();
-                for one in heard.values_mut() {
-                    one.chunks.retain(|_, (name, _)| there.contains(name));
-                }
-                heard.retain(|_, one| !one.chunks.is_empty());
-            }
-            Seen::There(map) => {
-                listed.iter_mut().for_each(|listed| listed.push(map.name_any()));
-                let text = map.binary_data.as_ref().and_then(|data| data.get(KEY));
-                let chunk: Option<Chunk> = text.and_then(|text| serde_json::from_slice(&text.0).ok());
-                let Some(chunk) = chunk else {
-                    tracing::warn!(name = map.name_any(), "a census that cannot be read is passed over");
-                    return false;
-                };
-                if chunk.bulletin.replica == self.replica {
-                    return false;
-                }
-                let begins = || Heard { chunks: BTreeMap::new(), last: Stopwatch::start() };
-                let one = heard.entry(chunk.bulletin.replica.clone()).or_insert_with(begins);
-                one.last = Stopwatch::start();
-                one.chunks.retain(|number, _| *number < chunk.of);
-                one.chunks.insert(chunk.number, (map.name_any(), chunk));
-            }
-            Seen::Gone(map) => {
-                let name = map.name_any();
-                for one in heard.values_mut() {
-                    one.chunks.retain(|_, (known, _)| *known != name);
-                }
-                heard.retain(|_, one| !one.chunks.is_empty());
-            }
-        }
-        true
     }
 
     /// The leader takes away what replicas that are gone have told, once nothing of it counts any more.
-    async fn put_away(&self, heard: &HashMap<String, Heard>) -> Result<(), Trouble> {
+    async fn put_away(&self, hearing: &Hearing) -> Result<(), Trouble> {
         let now = self.clock.now().unix_timestamp();
-        let is_over = |one: &Heard| {
-            let whole = joined(one.chunks.values().map(|(_, chunk)| chunk));
-            whole.is_some_and(|all| is_silent(one, &all) && all.counts_until() + KEPT < now)
-        };
-        for one in heard.values().filter(|one| is_over(one)) {
+        for one in hearing.heard.values().filter(|one| one.is_silent() && one.counts_until() + KEPT < now) {
             for (name, _) in one.chunks.values() {
                 if !self.leadership.holds() {
                     return Ok(());
@@ -249,13 +218,133 @@ impl Exchange {
     }
 }
 
+impl Heard {
+    fn is_silent(&self) -> bool {
+        self.last.elapsed() > of(SILENCE, self.whole.as_ref().is_some_and(|whole| whole.busy))
+    }
+
+    fn counts_until(&self) -> i64 {
+        let parts = self.chunks.values().map(|(_, chunk)| chunk.bulletin.counts_until());
+        parts.max().unwrap_or(i64::MAX)
+    }
+}
+
+impl Hearing {
+    fn of(replica: &str) -> Self {
+        Self {
+            replica: replica.to_owned(),
+            heard: HashMap::new(),
+            listed: None,
+            is_complete: false,
+            trouble: None,
+            unreadable: BTreeSet::new(),
+            echo: (Stopwatch::start(), false),
+        }
+    }
+
+    fn take(&mut self, seen: Seen<ConfigMap>) {
+        self.trouble = match &seen {
+            Seen::Trouble(trouble) => Some(trouble.to_string()),
+            _ => None,
+        };
+        match seen {
+            Seen::Trouble(_) | Seen::Well => {}
+            Seen::Begins => (self.listed, self.is_complete) = (Some(Vec::new()), false),
+            Seen::Complete => {
+                let there = self.listed.take().unwrap_or_default();
+                self.keep(|name| there.iter().any(|one| one == name));
+                self.is_complete = true;
+            }
+            Seen::There(map) => self.there(&map),
+            Seen::Gone(map) => {
+                let gone = map.name_any();
+                self.keep(|name| name != gone);
+            }
+        }
+    }
+
+    fn there(&mut self, map: &ConfigMap) {
+        let name = map.name_any();
+        self.listed.iter_mut().for_each(|listed| listed.push(name.clone()));
+        let text = map.binary_data.as_ref().and_then(|data| data.get(KEY));
+        let Some(chunk) = text.and_then(|text| serde_json::from_slice::<Chunk>(&text.0).ok()) else {
+            self.unreadable.insert(name);
+            return;
+        };
+        self.unreadable.remove(&name);
+        if chunk.bulletin.replica == self.replica {
+            if chunk.number == 0 {
+                self.echo = (Stopwatch::start(), chunk.bulletin.busy);
+            }
+            return;
+        }
+        let begins = || Heard { chunks: BTreeMap::new(), whole: None, last: Stopwatch::start() };
+        let one = self.heard.entry(chunk.bulletin.replica.clone()).or_insert_with(begins);
+        one.last = Stopwatch::start();
+        one.chunks.insert(chunk.number, (name, chunk));
+        // Until the others of its parts have come, what was whole before stays so.
+        one.whole = joined(one.chunks.values().map(|(_, chunk)| chunk)).or_else(|| one.whole.take());
+    }
+
+    fn keep(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.unreadable.retain(|name| is_there(name));
+        for one in self.heard.values_mut() {
+            one.chunks.retain(|_, (name, _)| is_there(name));
+        }
+        self.heard.retain(|_, one| !one.chunks.is_empty());
+    }
+
+    /// Whether our own word is late to come back. Whoever's word is not late then cannot be taken for gone: half the time after
+    /// which they would be, and the pause between two words, are shorter than that time.
+    fn is_late(&self, patience: [Duration; 2]) -> bool {
+        let (echo, busy) = &self.echo;
+        echo.elapsed() > of(patience, *busy)
+    }
+
+    /// Why others may know what is not known here.
+    fn gap(&self) -> Option<String> {
+        if let Some(trouble) = &self.trouble {
+            return Some(format!("what they know cannot be read: {trouble}"));
+        }
+        if !self.is_complete {
+            return Others::unheard().gap;
+        }
+        if let Some(name) = self.unreadable.first() {
+            return Some(format!(
+                "ConfigMap `{name}` cannot be read; delete it if the replica that wrote it is gone, or is of another version"
+            ));
+        }
+        self.is_late(SILENCE.map(|silence| silence / 2)).then(|| {
+            "what this replica tells does not come back from the API server, so what others tell may be late"
+                .to_owned()
+        })
+    }
+
+    /// What people ought to know of it: what lasts.
+    fn complaint(&self) -> Option<String> {
+        let is_news = self.trouble.is_some() || !self.unreadable.is_empty() || self.is_late(SILENCE);
+        let gap = self.gap().filter(|_| is_news && (self.is_complete || self.trouble.is_some()));
+        gap.map(|gap| format!("the censuses of other replicas: {gap}"))
+    }
+
+    fn others(&self) -> Others {
+        let mut others = Others { gap: self.gap(), ..Others::default() };
+        for one in self.heard.values() {
+            let Some(bulletin) = one.whole.clone() else { continue };
+            match one.is_silent() {
+                true => others.silent.push(bulletin),
+                false => others.alive.push(bulletin),
+            }
+        }
+        others.alive.sort_by(|one, other| one.replica.cmp(&other.replica));
+        others.silent.sort_by(|one, other| one.replica.cmp(&other.replica));
+        others
+    }
+}
+
 /// The first of two times while a rotation is under way, and otherwise the second.
 fn of([busy, quiet]: [Duration; 2], is_busy: bool) -> Duration {
     if is_busy { busy } else { quiet }
-}
-
-fn is_silent(one: &Heard, bulletin: &Bulletin) -> bool {
-    one.last.elapsed() > of(SILENCE, bulletin.busy)
 }
 
 fn labels() -> BTreeMap<String, String> {
@@ -268,16 +357,75 @@ fn selector() -> String {
     format!("{}={}", LABEL.0, LABEL.1)
 }
 
-fn sorted(heard: &HashMap<String, Heard>) -> Others {
-    let mut others = Others::default();
-    for one in heard.values() {
-        let Some(bulletin) = joined(one.chunks.values().map(|(_, chunk)| chunk)) else { continue };
-        match is_silent(one, &bulletin) {
-            true => others.silent.push(bulletin),
-            false => others.alive.push(bulletin),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::census::Holder;
+
+    fn maps(replica: &str, at: i64, holders: &[&str]) -> Vec<ConfigMap> {
+        let holder = |id: &&str| Holder { id: (*id).to_owned(), ..Holder::default() };
+        let holders = holders.iter().map(holder).collect();
+        let bulletin = Bulletin { replica: replica.to_owned(), at, holders, ..Bulletin::default() };
+        let chunks = bulletin.chunks().into_iter().enumerate();
+        chunks.map(|(number, json)| map(&format!("{replica}-{number}"), json)).collect()
+    }
+
+    fn map(name: &str, text: Vec<u8>) -> ConfigMap {
+        ConfigMap {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            binary_data: Some([(KEY.to_owned(), ByteString(text))].into()),
+            ..ConfigMap::default()
         }
     }
-    others.alive.sort_by(|one, other| one.replica.cmp(&other.replica));
-    others.silent.sort_by(|one, other| one.replica.cmp(&other.replica));
-    others
+
+    fn listed(maps: Vec<ConfigMap>) -> Hearing {
+        let mut hearing = Hearing::of("own");
+        hearing.take(Seen::Begins);
+        assert!(hearing.others().gap.is_some(), "nothing is known before the list is whole");
+        maps.into_iter().for_each(|map| hearing.take(Seen::There(map)));
+        hearing.take(Seen::Complete);
+        hearing
+    }
+
+    fn told(hearing: &Hearing) -> Vec<(i64, usize)> {
+        hearing.others().alive.iter().map(|one| (one.at, one.holders.len())).collect()
+    }
+
+    #[test]
+    fn what_others_know_is_not_known_before_a_whole_list_nor_while_there_is_trouble() {
+        let mut hearing = Hearing::of("own");
+        assert!(hearing.others().gap.is_some() && hearing.complaint().is_none(), "it has just begun");
+        hearing = listed(maps("other", 1, &["a"]));
+        assert_eq!((hearing.others().gap, told(&hearing)), (None, vec![(1, 1)]));
+        hearing.take(Seen::Trouble(Trouble::NotLeading));
+        assert!(hearing.others().gap.is_some() && hearing.complaint().is_some());
+        assert_eq!(told(&hearing), [(1, 1)], "what was heard stays");
+        hearing.take(Seen::Well);
+        assert_eq!((hearing.others().gap, hearing.complaint()), (None, None));
+    }
+
+    #[test]
+    fn between_two_parts_what_was_told_before_stays() {
+        let mut hearing = listed(maps("other", 1, &["a"]));
+        let next = maps("other", 2, &["a", "b"]);
+        // As they are written: whom it knows, and then that it says so.
+        hearing.take(Seen::There(next[1].clone()));
+        assert_eq!(told(&hearing), [(1, 2)]);
+        hearing.take(Seen::There(next[0].clone()));
+        assert_eq!(told(&hearing), [(2, 2)]);
+        hearing.take(Seen::Gone(next[0].clone()));
+        assert_eq!(told(&hearing), [(2, 2)], "as long as there is anything of it");
+        hearing.take(Seen::Gone(next[1].clone()));
+        assert_eq!(told(&hearing), []);
+    }
+
+    #[test]
+    fn a_census_that_cannot_be_read_is_a_gap_until_it_is_gone() {
+        let strange = map("strange", b"of another version".to_vec());
+        let mut hearing = listed(vec![strange.clone()]);
+        let gap = hearing.others().gap.expect("somebody knows something that is not known here");
+        assert!(gap.contains("`strange`") && hearing.complaint().is_some(), "{gap}");
+        hearing.take(Seen::Gone(strange));
+        assert_eq!(hearing.others().gap, None);
+    }
 }

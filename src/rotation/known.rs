@@ -98,6 +98,7 @@ impl Sources {
             own: self.bulletin(),
             alive: others.alive,
             silent: others.silent,
+            gap: others.gap,
             publishes: self.publishing.is_some(),
         }
     }

@@ -26,6 +26,8 @@ pub struct Known {
     pub alive: Vec<Bulletin>,
     /// Those of others that have gone silent.
     pub silent: Vec<Bulletin>,
+    /// Why that may not be all, if it may not.
+    pub gap: Option<String>,
     /// Whether the roots are also published for those who read files.
     pub publishes: bool,
 }
@@ -135,7 +137,7 @@ pub fn evidence(known: &Known, digest: &str, patience: &Patience) -> Evidence {
         }
     };
     let refresh = time::Duration::try_from(patience.refresh).unwrap_or(time::Duration::MAX);
-    Evidence { readers, replicas: replicas.collect(), publication, refresh }
+    Evidence { readers, replicas: replicas.collect(), gap: known.gap.clone(), publication, refresh }
 }
 
 /// Whoever may have a leaf that is in nobody's book: what a replica signed right before it went silent, for those who do not

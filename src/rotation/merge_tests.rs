@@ -1,6 +1,9 @@
 use time::macros::datetime;
 
 use super::*;
+use crate::authority::Record;
+use crate::authority::distributed;
+use crate::authority::unneeded;
 use crate::census::Span;
 
 const NOW: OffsetDateTime = datetime!(2030-01-01 0:00 UTC);
@@ -118,4 +121,23 @@ fn whoever_s_pod_is_gone_does_not_count_unless_it_has_a_stream() {
     let known = Known { own: bulletin("one", vec![left]), alive: vec![leader], ..Known::default() };
     let names: Vec<_> = holders(&known).into_iter().map(|one| one.holder.id).collect();
     assert_eq!(names, ["b"]);
+}
+
+#[test]
+fn as_long_as_others_may_know_more_nothing_is_proved() {
+    let domain = "td".parse().unwrap();
+    let state = Record::new_root(&domain, Duration::from_secs(86_400), NOW).unwrap().state;
+    let of = |gap: Option<&str>| {
+        let known = Known { own: bulletin("one", vec![]), gap: gap.map(str::to_owned), ..Known::default() };
+        evidence(&known, "two", &PATIENCE)
+    };
+    let own = Known { own: Bulletin { sequence: 1, ..bulletin("one", vec![]) }, ..Known::default() };
+    assert!(distributed(&state, &evidence(&own, "two", &PATIENCE), NOW).is_ok());
+    let gate = distributed(&state, &of(Some("the list is refused")), NOW).unwrap_err();
+    assert_eq!(
+        (gate.waiting[0].who.as_str(), gate.waiting[0].why.as_str()),
+        ("the other replicas", "the list is refused")
+    );
+    let gate = unneeded(&state, &state.active().id, &of(Some("the list is refused")), NOW).unwrap_err();
+    assert_eq!(gate.waiting[0].who, "the other replicas");
 }

@@ -12,9 +12,9 @@ pub(super) enum Part {
     Callers,
     /// The stored authority is gone or damaged: what is in memory still signs.
     Authority,
-    /// This replica cannot tell others whom it knows: a rotation would wait.
+    /// This replica cannot tell others whom it knows: after a while they take it for gone.
     Told,
-    /// It cannot hear others: a rotation would wait.
+    /// It cannot hear others: a rotation waits.
     Heard,
     /// The leader cannot take the steps of a rotation.
     Rotation,

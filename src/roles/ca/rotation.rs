@@ -54,7 +54,10 @@ pub(super) struct Rotation {
 impl Rotation {
     /// Joins the parts, and has `background` do what goes on by itself.
     pub(super) fn new(parts: &Parts<'_>, background: &mut JoinSet<()>) -> Self {
-        let (told_others, others) = watch::channel(Others::default());
+        let (told_others, others) = watch::channel(match parts.cluster {
+            Some(_) => Others::unheard(),
+            None => Others::default(),
+        });
         let election = parts.cluster.map(|(_, controllers)| controllers);
         let config = parts.config;
         let sources = Sources {
