@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use burgrave::rotation::report::Readers;
 use burgrave::rotation::report::Report;
@@ -12,7 +11,6 @@ use tokio::process::Command;
 
 use crate::ca::Ca;
 use crate::ca::binary;
-use crate::ca::until;
 
 /// How a CA is reached, as options of each command.
 #[derive(Clone)]
@@ -84,19 +82,6 @@ impl Operator {
 
     pub(crate) async fn readers(&self) -> Readers {
         self.types(&["proxy", "list", "--output=json"]).await.document()
-    }
-
-    /// Waits until what the CA says is as wanted.
-    pub(crate) async fn until(&self, what: &str, limit: Duration, is_so: impl Fn(&Report) -> bool) -> Report {
-        until(what, limit, async || {
-            let said = self.types(&["root", "status", "--output=json"]).await;
-            if said.code != 0 {
-                return Err(said.stderr);
-            }
-            let report: Report = said.document();
-            if is_so(&report) { Ok(report) } else { Err(format!("{report:#?}")) }
-        })
-        .await
     }
 }
 
