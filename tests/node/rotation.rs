@@ -57,9 +57,16 @@ fn one_command_rotates_the_root_of_a_cluster_though_the_leader_is_killed_at_ever
         let ca = service_address(cluster, SYSTEM, "burgrave-ca").await.expect("deploy/ has a Service");
         let burgrave =
             Burgrave { address: format!("https://{ca}:15012"), root_file: &root_file, kubeconfig: &operator };
-        let before: Report = burgrave.says(&["root", "status", "--output=json"]).await;
-        assert_eq!(before.replicas.len(), 2, "{before:#?}");
-        assert_eq!(before.readers.get("agent"), Some(&2), "{before:#?}");
+        // Replicas that the rollout has ended are still known for half a minute.
+        let before: Report = cluster
+            .eventually("two replicas that know two agents", SOON, async || {
+                let report: Report = burgrave.says(&["root", "status", "--output=json"]).await;
+                match report.replicas.len() == 2 && report.readers.get("agent") == Some(&2) {
+                    true => Ok(report),
+                    false => Err(format!("{report:#?}")),
+                }
+            })
+            .await;
 
         let load = Load::start(&address);
         let begun = Instant::now();

@@ -47,5 +47,6 @@ mod replicas;
 mod requests;
 mod rights;
 mod rotation;
+mod shared;
 mod turned_back;
 mod ways_in;
