@@ -102,7 +102,7 @@ async fn who_is_gone_for_good_counts_until_their_certificate_has_expired_unless_
     let rotation = forced.rotation.expect("it goes on");
     assert_eq!(rotation.phase, "reissue");
     let by = format!("activate, by the story (uid {})", own_uid());
-    assert_eq!(rotation.forced, [by.clone()]);
+    assert_eq!(rotation.forced, std::slice::from_ref(&by));
     let audited = traffic.audited("activate").pop().expect("it is in the trail");
     assert_eq!(audited["forced"], by.as_str());
     assert_eq!(audited["by"], by.trim_start_matches("activate, by "));
