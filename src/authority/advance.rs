@@ -38,10 +38,11 @@ pub fn advance(
     };
     let proved = |proof: Result<Event, Gate>| proof.map_or_else(Next::Wait, Next::Do);
     // A key that is no longer trusted anywhere needs no operator to go.
-    if state.prepared().is_none() && state.at(Stage::Retired).next().is_some() {
-        if let Ok(proof) = gate::distributed(state, evidence, now) {
-            return Next::Do(Event::Remove(proof));
-        }
+    if state.prepared().is_none()
+        && state.at(Stage::Retired).next().is_some()
+        && let Ok(proof) = gate::distributed(state, evidence, now)
+    {
+        return Next::Do(Event::Remove(proof));
     }
     if !rotation.automatic {
         return Next::Rest;

@@ -48,7 +48,9 @@ pub async fn conduct(orders: Orders, complain: impl Fn(Option<String>)) {
             _ = others.changed() => {}
             () = tokio::time::sleep(TICK) => {}
         }
-        (held.borrow_and_update(), census.borrow_and_update(), others.borrow_and_update());
+        held.mark_unchanged();
+        census.mark_unchanged();
+        others.mark_unchanged();
     }
 }
 

@@ -45,6 +45,16 @@ pub(super) struct Cluster {
     replica: String,
 }
 
+/// What the leader's work signs with.
+#[derive(Clone, Copy)]
+pub(super) struct Signing<'a> {
+    pub(super) issuer: &'a watch::Receiver<Arc<Issuer>>,
+    /// Where the authority is kept, if others may change it.
+    pub(super) follower: Option<&'a (Follower, KubernetesStore)>,
+    pub(super) census: &'a Census,
+    pub(super) clock: &'a Clock,
+}
+
 /// What runs for the cluster, as others see it.
 #[derive(Clone, Debug)]
 pub(super) struct Controllers {
@@ -104,15 +114,13 @@ impl Cluster {
     /// back when `stop` is cancelled.
     pub(super) fn control(
         &self,
-        issuer: &watch::Receiver<Arc<Issuer>>,
-        follower: Option<&(Follower, KubernetesStore)>,
-        census: &Census,
-        clock: &Clock,
+        signing: &Signing<'_>,
         registry: &mut Registry,
         background: &mut JoinSet<()>,
         stop: CancellationToken,
     ) -> Option<(Controllers, impl Future<Output = ()> + Send + use<>)> {
         let election = self.config.election.as_ref()?;
+        let Signing { issuer, follower, census, clock } = *signing;
         let annotations = {
             let issuer = issuer.clone();
             move || {

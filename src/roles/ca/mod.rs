@@ -36,6 +36,7 @@ use crate::issuance::GrantPolicy;
 use crate::issuance::IssuanceMetrics;
 use crate::issuance::Pipeline;
 use crate::roles::ca::cluster::Cluster;
+use crate::roles::ca::cluster::Signing;
 use crate::roles::ca::complaints::Complaints;
 pub use crate::roles::ca::error::CaError;
 use crate::roles::ca::root::Kept;
@@ -164,21 +165,15 @@ impl Ca {
         ));
         let follower = root::follower(&self.config, &self.clock, &self.in_force, &self.complaints);
         let shared = self.kept.shared().map(|store| (follower.clone(), store));
-        let (controllers, campaign) = match self.cluster.as_ref().and_then(|cluster| {
-            let follower = shared.as_ref();
-            cluster.control(
-                &issuer,
-                follower,
-                &self.census,
-                &self.clock,
-                &mut registry,
-                &mut self.background,
-                stop.clone(),
-            )
-        }) {
-            Some((controllers, campaign)) => (Some(controllers), Some(campaign)),
-            None => (None, None),
-        };
+        let signing =
+            Signing { issuer: &issuer, follower: shared.as_ref(), census: &self.census, clock: &self.clock };
+        let (controllers, campaign) =
+            match self.cluster.as_ref().and_then(|cluster| {
+                cluster.control(&signing, &mut registry, &mut self.background, stop.clone())
+            }) {
+                Some((controllers, campaign)) => (Some(controllers), Some(campaign)),
+                None => (None, None),
+            };
         let parts = rotation::Parts {
             config: &self.config,
             follower: &follower,
