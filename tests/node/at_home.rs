@@ -133,7 +133,7 @@ pub(crate) async fn operator(cluster: &Cluster) -> PathBuf {
 }
 
 /// Exit code and words of `burgrave install check`.
-pub(crate) async fn install_check(kubeconfig: &Path) -> (i32, String) {
+async fn install_check(kubeconfig: &Path) -> (i32, String) {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_burgrave"))
         .args(["install", "check", "--kubeconfig"])
         .arg(kubeconfig)
@@ -252,14 +252,14 @@ pub(crate) async fn roots_in(cluster: &Cluster, namespace: &str) {
         .await;
 }
 
-pub(crate) async fn lease_holder(cluster: &Cluster) -> Option<String> {
+async fn lease_holder(cluster: &Cluster) -> Option<String> {
     let leases = Api::<Lease>::namespaced(cluster.admin(), SYSTEM);
     let lease = leases.get_opt("burgrave-ca").await.ok()??;
     lease.spec?.holder_identity.filter(|name| !name.is_empty())
 }
 
 /// The pod that leads, and its name in the Lease.
-pub(crate) async fn leader(cluster: &Cluster) -> (core::Pod, String) {
+async fn leader(cluster: &Cluster) -> (core::Pod, String) {
     let pods = Api::<core::Pod>::namespaced(cluster.admin(), SYSTEM);
     cluster
         .eventually("a leader", SOON, async || {

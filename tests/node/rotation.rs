@@ -7,7 +7,6 @@ use crate::at_home::SOON;
 use crate::at_home::SYSTEM;
 use crate::at_home::Workloads;
 use crate::at_home::address_of;
-use crate::at_home::leader;
 use crate::at_home::nothing_secret_is_told;
 use crate::at_home::operator;
 use crate::at_home::service_address;
@@ -74,7 +73,7 @@ fn one_command_rotates_the_root_of_a_cluster_though_the_leader_is_killed_at_ever
         let mut killed = 0;
         for phase in ["distribute", "reissue", "withdraw", "over"] {
             until_phase(cluster, phase, &before.active).await;
-            let (pod, _) = leader(cluster).await;
+            let pod = living_leader(cluster).await;
             let process = cluster.process_of(&pod.uid().expect("a pod has a uid"), "burgrave");
             cluster.signal(process, "KILL");
             killed += 1;
@@ -147,6 +146,28 @@ async fn roots_of(cluster: &Cluster) -> String {
     let maps = Api::<core::ConfigMap>::namespaced(cluster.admin(), SYSTEM);
     let map = maps.get("istio-ca-root-cert").await.expect("it is published");
     map.data.and_then(|mut data| data.remove("root-cert.pem")).expect("it has roots")
+}
+
+/// The pod that leads and says so itself: the Lease names one that was killed for a while.
+async fn living_leader(cluster: &Cluster) -> core::Pod {
+    let pods = Api::<core::Pod>::namespaced(cluster.admin(), SYSTEM);
+    cluster
+        .eventually("a leader that lives", SOON, async || {
+            let found = pods.list(&kube::api::ListParams::default().labels(CA)).await;
+            for pod in found.map_err(|error| error.to_string())?.items {
+                let Some(_) = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()) else { continue };
+                let Ok(page) = http::get((address_of(&pod).as_str(), 15014), "/state").await else {
+                    continue;
+                };
+                let state: serde_json::Value =
+                    serde_json::from_str(&page).map_err(|error| error.to_string())?;
+                if state["election"]["leads"] == true {
+                    return Ok(pod);
+                }
+            }
+            Err("nobody says that it leads".to_owned())
+        })
+        .await
 }
 
 /// Waits until a replica says that the rotation is in that phase; `over` when it has ended.

@@ -137,7 +137,7 @@ async fn one_command_rotates_the_root_under_three_envoys_and_no_request_fails() 
     let [new, kept_open] = mesh.handshakes().await;
     assert!(new > handshakes[0] + 100, "{new} handshakes: there were no new connections");
     assert!(kept_open <= handshakes[1] + 4, "{kept_open}: the pool was not kept");
-    kept.is_still_served().await;
+    kept.serves_still().await;
     let requests = finish(loads).await;
     let last = is_over(&operator, &before).await;
     for envoy in [&mesh.server.envoy, &mesh.client.envoy, &mesh.pooled.envoy] {
@@ -170,7 +170,7 @@ impl KeptAlive {
         kept
     }
 
-    async fn is_still_served(mut self) {
+    async fn serves_still(mut self) {
         self.ask().await;
     }
 
