@@ -97,6 +97,17 @@ fn one_command_rotates_the_root_of_a_cluster_though_the_leader_is_killed_at_ever
         figure("cluster_root_rotation_failed", failed.len(), "requests");
         figure("cluster_root_rotation_leaders_killed", killed, "leaders");
         assert!(failed.is_empty(), "{} of {requests} failed: {failed:?}", failed.len());
+        // The last that was killed may not have been missed yet.
+        cluster
+            .eventually("all replicas to answer", SOON * 2, async || {
+                let pods = Api::<core::Pod>::namespaced(cluster.admin(), SYSTEM);
+                let found = pods.list(&kube::api::ListParams::default().labels(CA)).await;
+                for pod in found.map_err(|error| error.to_string())?.items {
+                    http::get((address_of(&pod).as_str(), 15014), "/readyz").await?;
+                }
+                Ok(())
+            })
+            .await;
         nothing_secret_is_told(cluster).await;
     });
 }
