@@ -20,6 +20,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use burgrave::rotation::report::Report;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -98,6 +99,46 @@ async fn whichever_right_of_the_ca_is_taken_away_it_says_which_and_install_check
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ca_that_may_not_read_what_others_know_takes_no_step_until_it_may() {
+    let home = Home::start().await;
+    let dir = scratch("deaf");
+    let is_it =
+        |right: &&Right| right.resource == "configmaps" && right.verb == "list" && right.name.is_none();
+    let rights = rights();
+    let right = rights.iter().find(is_it).expect("it is one of the issuer's");
+    apply(&home.api.admin(), &right.lesser()).await;
+    in_force(&home, right, false).await;
+    let reach = format!("--admin-socket={}", dir.join("admin.sock").display());
+    let _ca = home.replica(&[&reach, "--bundle-refresh=1s"]).await;
+    let operator = Operator::with(&[format!("--socket={}", dir.join("admin.sock").display())]);
+    let rotated = operator.types(&["root", "rotate", "--detach"]).await;
+    assert_eq!(rotated.code, 0, "{rotated:?}");
+    let waits = |report: &Report| {
+        let rotation = report.rotation.as_ref();
+        rotation.is_some_and(|one| {
+            one.waiting_total == 1
+                && one.waiting[0].who == "the other replicas"
+                && right.is_missed_in(&one.waiting[0].why)
+        })
+    };
+    let until = async |what: &str, is_so: &dyn Fn(&Report) -> bool| {
+        until(what, Duration::from_secs(60), async || {
+            let report = operator.status().await;
+            if is_so(&report) { Ok(report) } else { Err(format!("{report:#?}")) }
+        })
+        .await
+    };
+    let report = until("word of what is missing", &waits).await;
+    assert_eq!(report.authorities.len(), 2);
+    // There is nobody else, so nothing but this holds it up; and it does.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(waits(&operator.status().await), "nothing has been done meanwhile");
+    apply(&home.api.admin(), &right.role).await;
+    let report = until("the rotation's end", &|report| report.rotation.is_none()).await;
+    assert_eq!(report.last.map(|last| last.outcome).as_deref(), Some("done"));
 }
 
 /// Every right of the CA's own roles.
