@@ -9,6 +9,7 @@ use crate::authority::Kind;
 use crate::authority::Next;
 use crate::authority::Refusal;
 use crate::authority::Step;
+use crate::rotation::bulletin::pause_that_leaves_the_time_to_others;
 use crate::rotation::orders::Orders;
 
 /// What is done at the most so often: evidence may change a thousand times a second.
@@ -28,10 +29,10 @@ pub async fn conduct(orders: Orders) {
     // What was changed by hand is looked for whenever something has changed, and not all the time.
     let mut looked_at = None;
     loop {
-        let pause = match step(&orders, &mut looked_at).await {
-            true => PAUSE,
-            false => AGAIN,
-        };
+        let mut pause = PAUSE;
+        if !step(&orders, &mut looked_at, &mut pause).await {
+            pause = pause.max(AGAIN);
+        }
         tokio::time::sleep(pause).await;
         tokio::select! {
             changed = held.changed() => if changed.is_err() { return },
@@ -43,8 +44,8 @@ pub async fn conduct(orders: Orders) {
     }
 }
 
-/// One look, and what follows from it. Returns whether the store is well.
-async fn step(orders: &Orders, looked_at: &mut Option<u64>) -> bool {
+/// One look, and what follows from it. Returns whether the store is well, and says in `pause` how soon to look again.
+async fn step(orders: &Orders, looked_at: &mut Option<u64>, pause: &mut Duration) -> bool {
     let held = orders.sources.in_force.held();
     let now = orders.sources.clock.now();
     // Nothing is under way, and nothing is due: most of the time, at no cost.
@@ -62,8 +63,11 @@ async fn step(orders: &Orders, looked_at: &mut Option<u64>) -> bool {
             tidied
         }
         false => {
-            let evidence = orders.sources.evidence(&held);
-            match authority::advance(&held.state, &evidence, rotate_at_age, now) {
+            let next = orders.sources.judge(&held, |evidence| {
+                *pause = pause_that_leaves_the_time_to_others(evidence.readers.len(), PAUSE);
+                authority::advance(&held.state, evidence, rotate_at_age, now)
+            });
+            match next {
                 Next::Do(event) => take(orders, &held.state, event).await,
                 Next::Renew => orders.renew(BY_ITSELF, Kind::Scheduled).await,
                 Next::Wait(gate) => {

@@ -35,7 +35,7 @@ fn bulletin(replica: &str, holders: Vec<Holder>) -> Bulletin {
         at: at(0),
         sequence: 2,
         signs_with: "new".to_owned(),
-        holders,
+        holders: holders.into_iter().map(Arc::new).collect(),
         ..Bulletin::default()
     }
 }
@@ -107,4 +107,37 @@ fn all_streams_of_a_holder_have_to_trust_the_same() {
     let of = |open: Vec<Open>| Holder { streams: true, open, ..holder("a") };
     assert_eq!(trusted(&of(vec![open("two", None), open("two", None)])), Some("two"));
     assert_eq!(trusted(&of(vec![open("two", None), open("one", None)])), None);
+}
+
+#[test]
+fn what_was_gathered_before_is_used_again_and_changes_nothing() {
+    let agent = |id: &str, roots: &str| {
+        Arc::new(Holder { streams: true, open: vec![open(roots, None)], ..holder(id) })
+    };
+    let known = |holders: &[&Arc<Holder>], alive: Vec<Bulletin>| Known {
+        own: Bulletin {
+            holders: holders.iter().map(|one| Arc::clone(one)).collect(),
+            ..bulletin("one", vec![])
+        },
+        alive,
+        ..Known::default()
+    };
+    let (a, b, c, moved) = (agent("a", "one"), agent("b", "one"), agent("c", "one"), agent("b", "two"));
+    let other = bulletin("two", vec![Holder { lost: Some(at(-1)), ..Holder::clone(&a) }, holder("z")]);
+    let mut gathered = Gathered::default();
+    for known in [
+        known(&[&a, &b], vec![]),
+        known(&[&a, &b], vec![]),
+        known(&[&a, &moved, &c], vec![]),
+        known(&[&moved], vec![]),
+        known(&[&a, &moved, &c], vec![other]),
+        known(&[&b, &c], vec![]),
+        known(&[], vec![]),
+        known(&[&c], vec![]),
+    ] {
+        let anew = evidence(&known, "two", &PATIENCE);
+        let again = gather(&mut gathered, &known, "two", &PATIENCE);
+        assert_eq!(again, anew);
+        gathered.keep(again);
+    }
 }
