@@ -223,6 +223,7 @@ async fn bare_fan_out() -> f64 {
     // Each says once what it wants.
     heard.from_all(1).await;
     let mut times = Vec::new();
+    let cpu = process_cpu_s(std::process::id());
     for round in 1..=FAN_OUTS {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let begun = Instant::now();
@@ -230,12 +231,13 @@ async fn bare_fan_out() -> f64 {
         heard.from_all(round + 1).await;
         times.push(begun.elapsed().as_secs_f64());
     }
+    let cpu = (process_cpu_s(std::process::id()) - cpu) / FAN_OUTS as f64;
     assert_eq!(streams.len(), IDENTITIES);
     assert!(streams.try_join_next().is_none(), "a bare stream has ended");
     streams.shutdown().await;
     server.abort();
     times.remove(0);
-    println!("bare fan-outs to {IDENTITIES} streams: {times:.3?} s");
+    println!("bare fan-outs to {IDENTITIES} streams: {times:.3?} s; CPU: {cpu:.2} s each, both ends");
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }
@@ -367,6 +369,8 @@ struct Has {
     roots: Option<DiscoveryResponse>,
     /// The authority that it has moved to.
     authority: String,
+    /// When it last heard of roots; of that authority; and got a certificate of it.
+    heard: Vec<(&'static str, Instant)>,
 }
 
 impl Agent {
@@ -391,7 +395,10 @@ impl Agent {
         let mut stream = Stream::open(self.channel.clone(), bearer, names::TRUST, self.number).await?;
         loop {
             let message = stream.next().await?;
-            self.has(|has| has.roots = Some(message.clone()));
+            self.has(|has| {
+                has.roots = Some(message.clone());
+                has.heard.push(("heard of roots", Instant::now()));
+            });
             stream.acknowledge(message).await;
         }
     }
@@ -405,9 +412,12 @@ impl Agent {
             let before = self.has(|has| std::mem::replace(&mut has.authority, message.version_info.clone()));
             // Before the first notice it got a certificate of the authority that this one names.
             if !before.is_empty() && before != message.version_info {
+                self.has(|has| has.heard.push(("heard of the authority", Instant::now())));
                 let window = notice(&message).window;
                 tokio::time::sleep(window.mul_f64(chance::draw())).await;
+                self.has(|has| has.heard.push(("asked", Instant::now())));
                 self.renew().await?;
+                self.has(|has| has.heard.push(("was answered", Instant::now())));
             }
             stream.acknowledge(message).await;
         }
@@ -506,18 +516,20 @@ async fn rotation(fan_out: f64) {
     let mut operator = operator(&ca.plan().state_dir().join("admin.sock")).await;
     let before = everybody_is_here(&mut operator).await;
 
-    let cpu = ca_cpu_s(&ca);
+    let cpu = cpu_s(&ca);
     let took = renew_all(&agents).await;
     let per_s = IDENTITIES as f64 / took;
-    println!("{IDENTITIES} certificates in {took:.2} s, {:.2} s of the CA's CPU", ca_cpu_s(&ca) - cpu);
+    println!("{IDENTITIES} certificates in {took:.2} s; {}", used(&ca, cpu));
 
-    let cpu = ca_cpu_s(&ca);
+    let (cpu, begun) = (cpu_s(&ca), Instant::now());
+    agents.iter().for_each(|agent| agent.has(|has| has.heard.clear()));
     let (took, report) = rotate(&mut operator, took, &before).await;
-    let cpu = ca_cpu_s(&ca) - cpu;
+    let cpu = used(&ca, cpu);
+    timeline(&agents, begun);
 
     let last = report.last.clone().expect("it is the one that was watched");
     println!(
-        "rotation: distribute {:.2} s, reissue {:.2} s, withdraw {:.2} s; {cpu:.2} s of the CA's CPU",
+        "rotation: distribute {:.2} s, reissue {:.2} s, withdraw {:.2} s; {cpu}",
         last.distribute_s.unwrap_or_default(),
         last.reissue_s.unwrap_or_default(),
         last.withdraw_s.unwrap_or_default()
@@ -635,9 +647,32 @@ fn check(agents: &[Arc<Agent>], before: &Report, after: &Report, streams: &mut J
     }
 }
 
-/// Seconds of CPU that the CA has used, to the kernel's tick of 10 ms.
-fn ca_cpu_s(ca: &ca::Ca) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{}/stat", ca.part().pid())).expect("the CA runs");
+/// When the first and the last agent did what, for whoever wants to know where the time goes.
+fn timeline(agents: &[Arc<Agent>], begun: Instant) {
+    let all: Vec<_> = agents.iter().map(|agent| agent.has(|has| has.heard.clone())).collect();
+    for step in 0..all.iter().map(Vec::len).max().unwrap_or(0) {
+        let mut of: Vec<_> = all.iter().filter_map(|heard| heard.get(step)).collect();
+        of.sort_by_key(|(_, at)| *at);
+        if let [(what, first), .., (_, last)] = of.as_slice() {
+            let [first, last] = [first, last].map(|at| at.duration_since(begun).as_secs_f64());
+            println!("  {} {what} from {first:.2} s to {last:.2} s", of.len());
+        }
+    }
+}
+
+/// What both processes have used since.
+fn used(ca: &ca::Ca, since: [f64; 2]) -> String {
+    let [of_ca, own] = cpu_s(ca);
+    format!("CPU: CA {:.2} s, agents {:.2} s", of_ca - since[0], own - since[1])
+}
+
+/// Seconds of CPU that the CA and this process have used, to the kernel's tick of 10 ms.
+fn cpu_s(ca: &ca::Ca) -> [f64; 2] {
+    [ca.part().pid(), std::process::id()].map(process_cpu_s)
+}
+
+fn process_cpu_s(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
     // The name, in parentheses, may hold anything; what follows it are numbers.
     let fields: Vec<_> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |field: usize| fields[field].parse::<f64>().expect("a tick count");

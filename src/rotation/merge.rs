@@ -121,24 +121,35 @@ fn join<'a>(all: &mut HashMap<&'a str, Merged>, one: &'a Arc<Holder>, replica: O
     }
 }
 
-/// Readers that were made of holders before, with those holders; by name, and the readers that are no holders after them. Most
-/// holders are the same at the next look, and so are their readers.
+/// What the last evidence was made of. Most holders are the same at the next look, and so are the readers made of them.
 #[derive(Debug, Default)]
 pub struct Gathered {
     holders: Vec<Arc<Holder>>,
+    /// One for each of them, and then those that are no holders.
     readers: Vec<Reader>,
 }
 
 impl Gathered {
     /// The readers for `all`, in their order.
     fn readers_of(&mut self, all: Vec<Merged>) -> Vec<Reader> {
-        let mut before = std::mem::take(&mut self.holders).into_iter().zip(self.readers.drain(..)).peekable();
-        let mut readers = Vec::with_capacity(all.len());
-        for Merged { holder, .. } in all {
-            while before.next_if(|(known, _)| name(known) < name(&holder)).is_some() {}
-            let same = before.next_if(|(known, _)| Arc::ptr_eq(known, &holder));
-            readers.push(same.map_or_else(|| reader(&holder), |(_, reader)| reader));
-            self.holders.push(holder);
+        let mut readers = std::mem::take(&mut self.readers);
+        readers.truncate(self.holders.len());
+        let is_known = |(known, one): (&Arc<Holder>, &Merged)| {
+            Arc::ptr_eq(known, &one.holder) || name(known) == name(&one.holder)
+        };
+        let are_known = readers.len() == all.len() && self.holders.iter().zip(&all).all(is_known);
+        if !are_known {
+            // Somebody has come or gone.
+            self.holders = all.into_iter().map(|one| one.holder).collect();
+            readers.clear();
+            readers.extend(self.holders.iter().map(|holder| reader(holder)));
+            return readers;
+        }
+        for ((known, made), one) in self.holders.iter_mut().zip(&mut readers).zip(all) {
+            if !Arc::ptr_eq(known, &one.holder) {
+                *made = reader(&one.holder);
+                *known = one.holder;
+            }
         }
         readers
     }
