@@ -149,24 +149,45 @@ pub struct Waiting {
     pub until: Option<OffsetDateTime>,
 }
 
+/// The most whom a gate names. An operator reads no further, and naming thousands takes longer than finding them.
+const NAMED: usize = 100;
+
 /// How far the evidence for a step is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gate {
     /// How many count.
     pub total: usize,
-    /// Whom it waits for.
+    /// Whom it waits for; of very many, the first hundred.
     pub waiting: Vec<Waiting>,
+    unnamed: usize,
+    until: Option<OffsetDateTime>,
+    is_refused: bool,
 }
 
 impl Gate {
     /// Whether nobody is waited for.
     pub fn is_open(&self) -> bool {
-        self.waiting.is_empty()
+        self.waits_for() == 0
+    }
+
+    /// How many it waits for.
+    pub fn waits_for(&self) -> usize {
+        self.waiting.len() + self.unnamed
     }
 
     /// How many have done what is waited for.
     pub fn done(&self) -> usize {
-        self.total.saturating_sub(self.waiting.len())
+        self.total.saturating_sub(self.waits_for())
+    }
+
+    /// When the last of those stops to count who do so by themselves.
+    pub fn until(&self) -> Option<OffsetDateTime> {
+        self.until
+    }
+
+    /// Whether somebody has refused the roots.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// One that waits for nobody yet, as long as all are known.
@@ -181,8 +202,46 @@ impl Gate {
 
     fn ask(&mut self, waiting: Option<Waiting>) {
         self.total += 1;
-        self.waiting.extend(waiting);
+        if let Some(one) = waiting {
+            let until = one.until;
+            self.wait(until, || one);
+        }
     }
+
+    fn wait(&mut self, until: Option<OffsetDateTime>, named: impl FnOnce() -> Waiting) {
+        self.until = self.until.max(until);
+        match self.waiting.len() < NAMED {
+            true => self.waiting.push(named()),
+            false => self.unnamed += 1,
+        }
+    }
+
+    /// Counts a reader in, who lacks something, or nothing; until when it counts. The words for it cost more than all the rest.
+    fn ask_reader(&mut self, reader: &Reader, lack: Option<Lack<'_>>, until: Option<OffsetDateTime>) {
+        self.total += 1;
+        let Some(lack) = lack else { return };
+        self.is_refused |= matches!(lack, Lack::Roots) && reader.is_open() && reader.trouble.is_some();
+        self.wait(until, || Waiting {
+            who: reader.name.clone(),
+            pod: reader.pod.clone(),
+            node: reader.node.clone(),
+            kind: reader.kind.name(),
+            why: match lack {
+                Lack::Roots => lacks(reader),
+                Lack::Move { from, until } => holds(reader, from, until),
+            },
+            until,
+        });
+    }
+}
+
+/// What a reader has not done.
+#[derive(Clone, Copy)]
+enum Lack<'a> {
+    /// It is not known to trust the roots.
+    Roots,
+    /// It has a leaf of that authority.
+    Move { from: &'a AuthorityId, until: OffsetDateTime },
 }
 
 /// Proof that every reader who counts trusts the roots of one state; or that somebody took it upon themselves.
@@ -285,7 +344,8 @@ pub fn distribution(state: &State, evidence: &Evidence, now: OffsetDateTime) -> 
     for reader in evidence.readers.iter().filter(|one| reach.waits_for(one, now)) {
         // Files are judged by what is published, above.
         let has_it = reader.kind == ReaderKind::Pod || reader.bundle.as_ref() == Some(&digest);
-        gate.ask((!has_it).then(|| of_reader(reader, lacks(reader), now)));
+        let until = if reader.is_open() { None } else { reader.until(now) };
+        gate.ask_reader(reader, (!has_it).then_some(Lack::Roots), until);
     }
     gate
 }
@@ -312,15 +372,15 @@ pub fn reissue(state: &State, authority: &AuthorityId, evidence: &Evidence, now:
     for reader in evidence.readers.iter().filter(|one| reach.may_not_be_cut_off(one, now)) {
         let ends = reader.leaves.iter().filter(|(by, until)| by == authority && *until > now);
         let until = ends.map(|(_, until)| *until).max();
-        let why = match until {
-            Some(until) => Some(holds(reader, authority, until)),
+        let lack = match until {
+            Some(until) => Some(Lack::Move { from: authority, until }),
             // With cross-certificates it may have signed before everybody knew its root.
             None if reader.kind != ReaderKind::Pod && reader.bundle.as_ref() != Some(&digest) => {
-                Some(lacks(reader))
+                Some(Lack::Roots)
             }
             None => None,
         };
-        gate.ask(why.map(|why| Waiting { until, ..of_reader(reader, why, now) }));
+        gate.ask_reader(reader, lack, until);
     }
     if evidence.publication != Publication::NotNeeded {
         gate.ask(publication(evidence, true, now));
@@ -381,20 +441,6 @@ fn publication(evidence: &Evidence, are_read_as_files: bool, now: OffsetDateTime
 
 fn of_replica(replica: &Replica, why: String) -> Waiting {
     Waiting { who: replica.name.clone(), pod: None, node: None, kind: "replica", why, until: None }
-}
-
-fn of_reader(reader: &Reader, why: String, now: OffsetDateTime) -> Waiting {
-    Waiting {
-        who: reader.name.clone(),
-        pod: reader.pod.clone(),
-        node: reader.node.clone(),
-        kind: reader.kind.name(),
-        why,
-        until: match reader.link {
-            Link::Open { .. } => None,
-            Link::None { .. } => reader.until(now),
-        },
-    }
 }
 
 fn lacks(reader: &Reader) -> String {

@@ -3,8 +3,10 @@
 //! A holder is a service account in one pod; without a pod, each leaf is a holder of its own. What is known of a holder is what
 //! it has said, or what it was answered. Nothing is known of what it has done with it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ring::digest;
 use serde::Deserialize;
@@ -49,7 +51,7 @@ pub enum Word {
 }
 
 /// What is known of one holder, as far as it outlives this process.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Names it.
     pub id: String,
@@ -97,7 +99,7 @@ pub struct Span {
 }
 
 /// The open streams of one agent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
     /// What the agent calls itself.
     pub agent: String,
@@ -116,15 +118,38 @@ pub struct Open {
 /// All holders.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
-    holders: HashMap<String, Entry>,
+    holders: BTreeMap<Name, Entry>,
     /// Which holder a stream belongs to.
-    streams: HashMap<u64, String>,
+    streams: HashMap<u64, Name>,
+}
+
+/// Names a holder, in the order that people read lists in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    spiffe_id: String,
+    id: String,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Entry {
     holder: Holder,
     open: BTreeMap<u64, Open>,
+    /// What others are shown of it, until something changes: of thousands, few do between two looks.
+    shown: OnceCell<Arc<Holder>>,
+}
+
+impl Entry {
+    /// It with its open streams, as it is now.
+    fn shown(&self) -> Arc<Holder> {
+        let whole = || Arc::new(Holder { open: agents(&self.open), ..self.holder.clone() });
+        self.shown.get_or_init(whole).clone()
+    }
+
+    /// It, to be changed.
+    fn changing(&mut self) -> &mut Self {
+        self.shown.take();
+        self
+    }
 }
 
 /// The streams of each agent taken together: an agent may have one for each of the names that it subscribes to.
@@ -178,7 +203,7 @@ pub fn milliseconds(at: OffsetDateTime) -> i64 {
 
 impl Caller {
     /// Names the holder that gets this leaf, or opens a stream.
-    fn holder(&self, serial: Option<&str>) -> String {
+    fn holder(&self, serial: Option<&str>) -> Name {
         let mut digest = digest::Context::new(&digest::SHA256);
         let whom = match (&self.pod, serial) {
             (Some((_, uid)), _) => uid.as_str(),
@@ -189,48 +214,57 @@ impl Caller {
             digest.update(&(part.len() as u64).to_be_bytes());
             digest.update(part.as_bytes());
         }
-        hex(digest.finish().as_ref().first_chunk::<8>().map_or(&[][..], |half| half))
+        let id = hex(digest.finish().as_ref().first_chunk::<8>().map_or(&[][..], |half| half));
+        Name { spiffe_id: self.spiffe_id.clone(), id }
     }
 }
 
 impl Book {
     /// A leaf is about to be signed for `caller`. Returns its holder as it is known from now on.
-    pub fn will_sign(&mut self, caller: &Caller, leaf: &Leaf, now: OffsetDateTime) -> Holder {
-        let id = caller.holder(Some(&leaf.serial));
-        let entry = self.entry(id, caller);
-        let span = entry.holder.leaves.entry(leaf.authority.clone()).or_default();
-        span.until = leaf.until.unix_timestamp().max(span.until);
-        span.signed = milliseconds(now).max(span.signed);
+    pub fn will_sign(&mut self, caller: &Caller, leaf: &Leaf, now: OffsetDateTime) -> &Holder {
+        let name = caller.holder(Some(&leaf.serial));
+        let entry = self.entry(name, caller);
+        match entry.holder.leaves.get_mut(&leaf.authority) {
+            Some(span) => {
+                span.until = leaf.until.unix_timestamp().max(span.until);
+                span.signed = milliseconds(now).max(span.signed);
+            }
+            None => {
+                let span = Span { until: leaf.until.unix_timestamp(), signed: milliseconds(now) };
+                entry.holder.leaves.insert(leaf.authority.clone(), span);
+            }
+        }
         let at = now.unix_timestamp();
         entry.holder.leaves.retain(|_, span| span.until > at);
         // Who has a stream says by itself what it trusts.
         if entry.open.is_empty() {
             entry.holder.bundle = Some((leaf.bundle.clone(), milliseconds(now)));
         }
-        entry.holder.clone()
+        &entry.holder
     }
 
     /// A stream was opened by `caller`.
     pub fn opened(&mut self, stream: u64, caller: &Caller, now: OffsetDateTime) {
-        let id = caller.holder(None);
-        self.streams.insert(stream, id.clone());
-        let entry = self.entry(id, caller);
+        let name = caller.holder(None);
+        self.streams.insert(stream, name.clone());
+        let entry = self.entry(name, caller);
         entry.holder.streams = true;
         entry.holder.lost = None;
         entry.open.insert(stream, Open { since: now.unix_timestamp(), ..Open::default() });
     }
 
     /// The agent on a stream has said what it is called. Returns the holder if what outlives this process has changed.
-    pub fn called(&mut self, stream: u64, agent: &str, now: OffsetDateTime) -> Option<Holder> {
+    pub fn called(&mut self, stream: u64, agent: &str, now: OffsetDateTime) -> Option<&Holder> {
         self.open(stream)?.agent = agent.chars().take(256).collect();
         let entry = self.holders.get_mut(self.streams.get(&stream)?)?;
         // Until then it may have been another agent, which has acknowledged nothing.
-        agree(entry, now).then(|| entry.holder.clone())
+        agree(entry, now).then_some(&entry.holder)
     }
 
     /// Something was sent.
     pub fn sent(&mut self, stream: u64, word: &Word, now: OffsetDateTime) {
-        if let (Some(open), Word::Roots(digest)) = (self.open(stream), word) {
+        let Word::Roots(digest) = word else { return };
+        if let Some(open) = self.open(stream) {
             open.sent = Some((digest.clone(), now.unix_timestamp()));
         }
     }
@@ -243,33 +277,34 @@ impl Book {
     }
 
     /// It was acknowledged: all that the agent's proxies use is so. Returns the holder if what outlives this process has changed.
-    pub fn acknowledged(&mut self, stream: u64, word: &Word, now: OffsetDateTime) -> Option<Holder> {
-        let open = self.open(stream)?;
+    pub fn acknowledged(&mut self, stream: u64, word: &Word, now: OffsetDateTime) -> Option<&Holder> {
+        let entry = self.holders.get_mut(self.streams.get(&stream)?)?.changing();
+        let open = entry.open.get_mut(&stream)?;
         open.nack = None;
         match word {
             Word::Roots(digest) => open.roots = Some(digest.clone()),
             Word::Authority(id) => open.authority = Some((id.clone(), milliseconds(now))),
         }
-        let entry = self.holders.get_mut(self.streams.get(&stream)?)?;
-        agree(entry, now).then(|| entry.holder.clone())
+        agree(entry, now).then_some(&entry.holder)
     }
 
     /// A stream has ended. Returns its holder as it is known from now on.
-    pub fn closed(&mut self, stream: u64, now: OffsetDateTime) -> Option<Holder> {
-        let id = self.streams.remove(&stream)?;
-        let entry = self.holders.get_mut(&id)?;
+    pub fn closed(&mut self, stream: u64, now: OffsetDateTime) -> Option<&Holder> {
+        let name = self.streams.remove(&stream)?;
+        let entry = self.holders.get_mut(&name)?.changing();
         entry.open.remove(&stream);
         match entry.open.is_empty() {
             true => entry.holder.lost = Some(now.unix_timestamp()),
             false => drop(agree(entry, now)),
         }
-        Some(entry.holder.clone())
+        Some(&entry.holder)
     }
 
     /// Takes over what was known of a holder before this process began, at `now`: its streams have ended by then.
     pub fn remember(&mut self, holder: Holder, now: OffsetDateTime) {
         let lost = holder.lost.or(holder.streams.then(|| now.unix_timestamp()));
-        let entry = self.holders.entry(holder.id.clone()).or_default();
+        let name = Name { spiffe_id: holder.spiffe_id.clone(), id: holder.id.clone() };
+        let entry = self.holders.entry(name).or_default().changing();
         entry.holder = Holder { open: vec![], lost, ..holder };
     }
 
@@ -277,19 +312,20 @@ impl Book {
     pub fn forget(&mut self, now: OffsetDateTime) {
         let at = now.unix_timestamp();
         self.holders.retain(|_, entry| {
-            entry.holder.leaves.retain(|_, span| span.until > at);
+            if entry.holder.leaves.values().any(|span| span.until <= at) {
+                entry.changing().holder.leaves.retain(|_, span| span.until > at);
+            }
             !(entry.open.is_empty() && entry.holder.leaves.is_empty())
         });
     }
 
-    /// All holders that count at `now`, with their open streams.
-    pub fn holders(&self, now: OffsetDateTime) -> Vec<Holder> {
+    /// All holders that count at `now`, with their open streams, by name. Who has not changed since the last time is the same.
+    pub fn holders(&self, now: OffsetDateTime) -> Vec<Arc<Holder>> {
         let at = now.unix_timestamp();
         let counts = |entry: &&Entry| {
             !entry.open.is_empty() || entry.holder.leaves.values().any(|span| span.until > at)
         };
-        let whole = |entry: &Entry| Holder { open: agents(&entry.open), ..entry.holder.clone() };
-        self.holders.values().filter(counts).map(whole).collect()
+        self.holders.values().filter(counts).map(Entry::shown).collect()
     }
 
     /// How many holders there are.
@@ -302,24 +338,21 @@ impl Book {
         self.holders.is_empty()
     }
 
-    fn entry(&mut self, id: String, caller: &Caller) -> &mut Entry {
-        let entry = self.holders.entry(id.clone()).or_default();
-        if entry.holder.id.is_empty() {
-            entry.holder = Holder {
-                id,
-                spiffe_id: caller.spiffe_id.clone(),
-                pod_uid: caller.pod.as_ref().map(|(_, uid)| uid.clone()),
-                by_files: caller.by_files,
-                ..Holder::default()
-            };
-        }
+    fn entry(&mut self, name: Name, caller: &Caller) -> &mut Entry {
+        let Name { spiffe_id, id } = name.clone();
+        let fresh = || {
+            let pod_uid = caller.pod.as_ref().map(|(_, uid)| uid.clone());
+            let holder = Holder { id, spiffe_id, pod_uid, by_files: caller.by_files, ..Holder::default() };
+            Entry { holder, ..Entry::default() }
+        };
+        let entry = self.holders.entry(name).or_insert_with(fresh).changing();
         entry.holder.pod = caller.pod.as_ref().map(|(name, _)| name.clone()).or(entry.holder.pod.take());
         entry.holder.node = caller.node.clone().or(entry.holder.node.take());
         entry
     }
 
     fn open(&mut self, stream: u64) -> Option<&mut Open> {
-        self.holders.get_mut(self.streams.get(&stream)?)?.open.get_mut(&stream)
+        self.holders.get_mut(self.streams.get(&stream)?)?.changing().open.get_mut(&stream)
     }
 }
 

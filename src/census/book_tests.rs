@@ -36,7 +36,7 @@ fn trusted(holder: &Holder) -> Option<&str> {
 fn only(book: &Book) -> Holder {
     let mut all = book.holders(NOW);
     assert_eq!(all.len(), 1, "{all:?}");
-    all.remove(0)
+    Holder::clone(&all.remove(0))
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn an_agent_s_word_counts_for_roots_and_frees_it_of_old_leaves() {
     assert_eq!(trusted(&book.acknowledged(7, &roots("two"), NOW).unwrap()), Some("two"));
     assert_eq!(only(&book).open[0].nack, None);
     assert_eq!(only(&book).moved, None);
-    let moved = book.acknowledged(7, &authority("new"), NOW).unwrap().moved;
+    let moved = book.acknowledged(7, &authority("new"), NOW).unwrap().moved.clone();
     assert_eq!(moved, Some(("new".to_owned(), milliseconds(NOW))));
     let lost = book.closed(7, NOW).unwrap();
     assert_eq!((lost.lost, lost.streams), (Some(NOW.unix_timestamp()), true));
@@ -144,7 +144,7 @@ fn what_one_stream_says_counts_as_soon_as_the_other_is_known_to_be_of_the_same_a
     book.opened(2, &agent, NOW);
     book.called(2, "agent", NOW);
     assert_eq!(book.acknowledged(2, &authority("new"), NOW), None, "the first may be somebody else");
-    let moved = book.called(1, "agent", NOW + HOUR / 2).and_then(|holder| holder.moved);
+    let moved = book.called(1, "agent", NOW + HOUR / 2).and_then(|holder| holder.moved.clone());
     assert_eq!(moved, Some(("new".to_owned(), milliseconds(NOW))));
     // And an agent that is gone says nothing against it.
     book.opened(3, &agent, NOW);
@@ -152,4 +152,36 @@ fn what_one_stream_says_counts_as_soon_as_the_other_is_known_to_be_of_the_same_a
     assert_eq!(book.acknowledged(2, &authority("newer"), NOW), None);
     book.closed(3, NOW);
     assert_eq!(only(&book).moved, Some(("newer".to_owned(), milliseconds(NOW))));
+}
+
+#[test]
+fn who_has_not_changed_is_shown_as_the_same_and_who_has_is_shown_as_it_is() {
+    let mut book = Book::default();
+    let (still, agent) = (caller(Some("s")), caller(Some("u")));
+    book.will_sign(&still, &leaf("old", "1", "one"), NOW);
+    book.will_sign(&agent, &leaf("old", "2", "one"), NOW);
+    let changes: [&dyn Fn(&mut Book); 8] = [
+        &|book| book.opened(7, &caller(Some("u")), NOW),
+        &|book| drop(book.called(7, "agent", NOW).cloned()),
+        &|book| book.sent(7, &roots("two"), NOW),
+        &|book| book.refused(7, "no"),
+        &|book| drop(book.acknowledged(7, &roots("two"), NOW).cloned()),
+        &|book| drop(book.acknowledged(7, &authority("old"), NOW).cloned()),
+        &|book| drop(book.will_sign(&caller(Some("u")), &leaf("new", "3", "two"), NOW).clone()),
+        &|book| drop(book.closed(7, NOW).cloned()),
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let before = book.holders(NOW);
+        change(&mut book);
+        let after = book.holders(NOW);
+        let same = before.iter().filter(|one| after.iter().any(|other| Arc::ptr_eq(one, other)));
+        assert_eq!(same.count(), 1, "change {number}");
+        assert_ne!(before, after, "change {number}");
+    }
+    // A leaf whose life is over goes, and the holder with it, or without it.
+    let before = book.holders(NOW);
+    book.opened(8, &agent, NOW);
+    book.forget(NOW + HOUR);
+    let [left] = &book.holders(NOW)[..] else { panic!("one has no stream, and its leaf is over") };
+    assert!(left.leaves.is_empty() && before.iter().all(|one| !one.leaves.is_empty()));
 }

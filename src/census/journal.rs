@@ -11,6 +11,9 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
 
 use crate::census::book::Holder;
 
@@ -59,7 +62,7 @@ impl Journal {
 
     /// Writes it anew if most of it is of no use any more; and returns what has to be synced to outlive the machine, which
     /// takes time and needs nobody to wait.
-    pub(super) fn settle(&mut self, holders: impl FnOnce() -> Vec<Holder>) -> io::Result<File> {
+    pub(super) fn settle(&mut self, holders: impl FnOnce() -> Vec<Arc<Holder>>) -> io::Result<File> {
         if self.written > WORTH_IT && self.written > 4 * self.compact {
             let (file, written) = rewritten(&self.path, &holders())?;
             (self.file, self.written, self.compact) = (file, written, written.max(1));
@@ -69,7 +72,7 @@ impl Journal {
 }
 
 /// Writes the file anew, beside the old one and then in its place.
-fn rewritten(path: &Path, holders: &[Holder]) -> io::Result<(File, u64)> {
+fn rewritten(path: &Path, holders: &[impl Serialize]) -> io::Result<(File, u64)> {
     let aside = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
     let mut text = Vec::new();

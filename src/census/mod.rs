@@ -55,6 +55,12 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Desk {
     book: Book,
+    paper: Paper,
+}
+
+/// The book on disk, if it is kept there, and what was missed in it.
+#[derive(Debug, Default)]
+struct Paper {
     journal: Option<Journal>,
     /// Until when somebody may have a leaf that the journal does not tell of.
     unheard_until: Option<OffsetDateTime>,
@@ -90,7 +96,7 @@ impl Census {
         {
             let mut desk = census.desk();
             holders.into_iter().for_each(|holder| desk.book.remember(holder, now));
-            desk.journal = Some(journal);
+            desk.paper.journal = Some(journal);
         }
         Ok(census)
     }
@@ -99,8 +105,8 @@ impl Census {
     pub fn will_sign(&self, caller: &Caller, leaf: &Leaf) {
         let now = self.0.clock.now();
         let mut desk = self.desk();
-        let holder = desk.book.will_sign(caller, leaf, now);
-        desk.keep(&holder, leaf.until);
+        let Desk { book, paper } = &mut *desk;
+        paper.keep(book.will_sign(caller, leaf, now), leaf.until);
         drop(desk);
         self.tell();
     }
@@ -113,19 +119,19 @@ impl Census {
         Stream { census: self.clone(), id }
     }
 
-    /// All holders that count now.
-    pub fn holders(&self) -> Vec<Holder> {
+    /// All holders that count now, by name.
+    pub fn holders(&self) -> Vec<Arc<Holder>> {
         self.desk().book.holders(self.0.clock.now())
     }
 
     /// Until when somebody may have a leaf that nobody here knows of, if so.
     pub fn unheard_until(&self) -> Option<OffsetDateTime> {
-        self.desk().unheard_until.filter(|until| *until > self.0.clock.now())
+        self.desk().paper.unheard_until.filter(|until| *until > self.0.clock.now())
     }
 
     /// What is wrong with the journal.
     pub fn trouble(&self) -> Option<String> {
-        self.desk().trouble.clone()
+        self.desk().paper.trouble.clone()
     }
 
     /// Hears of changes.
@@ -151,12 +157,12 @@ impl Census {
         let file = {
             let mut desk = self.desk();
             desk.book.forget(now);
-            let Desk { book, journal, .. } = &mut *desk;
-            let Some(journal) = journal else { return };
+            let Desk { book, paper } = &mut *desk;
+            let Some(journal) = &mut paper.journal else { return };
             journal.settle(|| book.holders(now))
         };
         let synced = file.and_then(|file| file.sync_data());
-        self.desk().trouble =
+        self.desk().paper.trouble =
             synced.err().map(|error| format!("the census cannot be kept: {error}; make room on the disk"));
     }
 
@@ -169,7 +175,7 @@ impl Census {
     }
 }
 
-impl Desk {
+impl Paper {
     /// Writes it down. What cannot be written down counts until it surely is over.
     fn keep(&mut self, holder: &Holder, until: OffsetDateTime) {
         let Some(journal) = &mut self.journal else { return };
@@ -186,8 +192,9 @@ impl Stream {
     pub fn called(&self, agent: &str) {
         let now = self.census.0.clock.now();
         let mut desk = self.census.desk();
-        if let Some(holder) = desk.book.called(self.id, agent, now) {
-            desk.keep(&holder, now);
+        let Desk { book, paper } = &mut *desk;
+        if let Some(holder) = book.called(self.id, agent, now) {
+            paper.keep(holder, now);
         }
         drop(desk);
         self.census.tell();
@@ -203,12 +210,13 @@ impl Stream {
     /// It was acknowledged, or refused with a reason.
     pub fn answered(&self, word: &Word, answer: Result<(), &str>) {
         let mut desk = self.census.desk();
+        let Desk { book, paper } = &mut *desk;
         match answer {
-            Err(reason) => desk.book.refused(self.id, reason),
+            Err(reason) => book.refused(self.id, reason),
             Ok(()) => {
                 let now = self.census.0.clock.now();
-                if let Some(holder) = desk.book.acknowledged(self.id, word, now) {
-                    desk.keep(&holder, now);
+                if let Some(holder) = book.acknowledged(self.id, word, now) {
+                    paper.keep(holder, now);
                 }
             }
         }
@@ -221,8 +229,9 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let now = self.census.0.clock.now();
         let mut desk = self.census.desk();
-        if let Some(holder) = desk.book.closed(self.id, now) {
-            desk.keep(&holder, now);
+        let Desk { book, paper } = &mut *desk;
+        if let Some(holder) = book.closed(self.id, now) {
+            paper.keep(holder, now);
         }
         drop(desk);
         self.census.tell();

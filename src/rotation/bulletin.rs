@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -36,7 +38,7 @@ pub struct Bulletin {
     /// If it leads: holders whose pods are gone, by id.
     pub gone: BTreeSet<String>,
     /// Whom it knows.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<Arc<Holder>>,
 }
 
 /// A part of a bulletin, small enough for an object.
@@ -63,6 +65,7 @@ impl Bulletin {
     pub(super) fn ended(mut self) -> Self {
         for holder in &mut self.holders {
             if !holder.open.is_empty() {
+                let holder = Arc::make_mut(holder);
                 holder.open.clear();
                 holder.lost = holder.lost.max(Some(self.at));
             }
@@ -111,6 +114,13 @@ pub(super) fn joined<'a>(chunks: impl IntoIterator<Item = &'a Chunk>) -> Option<
     Some(Bulletin { holders, ..first.bulletin.clone() })
 }
 
+/// How long to wait after a look at so many holders, and at least `shortest`. A look takes a fraction of a microsecond for each of
+/// them, so looks take a small part of the time however many there are; and moving them takes longer the more there are.
+pub(super) fn pause_that_leaves_the_time_to_others(holders: usize, shortest: Duration) -> Duration {
+    let holders = u32::try_from(holders).unwrap_or(u32::MAX);
+    (Duration::from_micros(4) * holders).max(shortest)
+}
+
 /// Seconds since 1970 as a moment; the beginning of 1970 for what is none.
 pub(super) fn moment(seconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
@@ -120,9 +130,17 @@ pub(super) fn moment(seconds: i64) -> OffsetDateTime {
 mod tests {
     use super::*;
 
-    fn holder(number: usize) -> Holder {
+    fn holder(number: usize) -> Arc<Holder> {
         let name = "n".repeat(2000);
-        Holder { id: format!("{number:016x}"), spiffe_id: name, ..Holder::default() }
+        Arc::new(Holder { id: format!("{number:016x}"), spiffe_id: name, ..Holder::default() })
+    }
+
+    #[test]
+    fn a_few_holders_are_looked_at_often_and_very_many_as_often_as_leaves_time_for_them() {
+        let pause = |holders| pause_that_leaves_the_time_to_others(holders, Duration::from_millis(50));
+        assert_eq!(pause(8_000), Duration::from_millis(50));
+        assert_eq!(pause(100_000), Duration::from_millis(400));
+        assert!(pause(usize::MAX) > Duration::from_secs(3600));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::authority::Kind;
 use crate::authority::Next;
 use crate::authority::Refusal;
 use crate::authority::Step;
+use crate::rotation::bulletin::pause_that_leaves_the_time_to_others;
 use crate::rotation::orders::Orders;
 
 /// What is done at the most so often: evidence may change a thousand times a second.
@@ -38,8 +39,11 @@ pub async fn conduct(orders: Orders, complain: impl Fn(Option<String>)) {
     // What was changed by hand is looked for whenever something has changed, and not all the time.
     let mut looked_at = None;
     loop {
-        let failed = step(&orders, &mut looked_at).await.err();
-        let pause = if failed.is_some() { AGAIN } else { PAUSE };
+        let mut pause = PAUSE;
+        let failed = step(&orders, &mut looked_at, &mut pause).await.err();
+        if failed.is_some() {
+            pause = pause.max(AGAIN);
+        }
         (complaint.0)(failed.map(|error| format!("a step of the rotation cannot be taken: {error}")));
         tokio::time::sleep(pause).await;
         tokio::select! {
@@ -54,8 +58,8 @@ pub async fn conduct(orders: Orders, complain: impl Fn(Option<String>)) {
     }
 }
 
-/// One look, and what follows from it.
-async fn step(orders: &Orders, looked_at: &mut Option<u64>) -> Result<(), String> {
+/// One look, and what follows from it; says in `pause` how soon to look again.
+async fn step(orders: &Orders, looked_at: &mut Option<u64>, pause: &mut Duration) -> Result<(), String> {
     let held = orders.sources.in_force.held();
     let now = orders.sources.clock.now();
     // Nothing is under way, and nothing is due: most of the time, at no cost.
@@ -73,11 +77,15 @@ async fn step(orders: &Orders, looked_at: &mut Option<u64>) -> Result<(), String
             tidied
         }
         false => {
-            let evidence = orders.sources.evidence(&held);
-            match authority::advance(&held.state, &evidence, rotate_at_age, now) {
+            let next = orders.sources.judge(&held, |evidence| {
+                *pause = pause_that_leaves_the_time_to_others(evidence.readers.len(), PAUSE);
+                authority::advance(&held.state, evidence, rotate_at_age, now)
+            });
+            match next {
                 Next::Do(event) => take(orders, &held.state, event).await,
                 Next::Renew => orders.renew(BY_ITSELF, Kind::Scheduled).await,
                 Next::Wait(gate) => {
+                    *pause = pause_until_all_could_have_answered(gate.waits_for()).max(*pause);
                     tell(&gate);
                     Ok(())
                 }
@@ -85,6 +93,12 @@ async fn step(orders: &Orders, looked_at: &mut Option<u64>) -> Result<(), String
             }
         }
     }
+}
+
+/// How soon so many could all have answered, if they are faster than any seen so far; no look before that finds the gate open.
+/// Whoever stops to count by themselves is found after a second at the latest.
+fn pause_until_all_could_have_answered(waits_for: usize) -> Duration {
+    (Duration::from_micros(20) * u32::try_from(waits_for).unwrap_or(u32::MAX)).min(TICK)
 }
 
 /// Takes a step that was decided on `state`, and on no other.

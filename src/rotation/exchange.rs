@@ -363,7 +363,7 @@ mod tests {
     use crate::census::Holder;
 
     fn maps(replica: &str, at: i64, holders: &[&str]) -> Vec<ConfigMap> {
-        let holder = |id: &&str| Holder { id: (*id).to_owned(), ..Holder::default() };
+        let holder = |id: &&str| std::sync::Arc::new(Holder { id: (*id).to_owned(), ..Holder::default() });
         let holders = holders.iter().map(holder).collect();
         let bulletin = Bulletin { replica: replica.to_owned(), at, holders, ..Bulletin::default() };
         let chunks = bulletin.chunks().into_iter().enumerate();

@@ -15,6 +15,7 @@ use crate::census::Holder;
 use crate::k8s::Trouble;
 use crate::rotation::known::Sources;
 use crate::rotation::merge;
+use crate::rotation::merge::Merged;
 
 /// How often is looked while a rotation is under way.
 const LOOK: Duration = Duration::from_secs(2);
@@ -37,7 +38,7 @@ pub async fn look_for_the_gone(client: Client, sources: Sources) {
         // Who was found gone is no longer among those who count, but has to stay known as gone for as long as its leaves live.
         let mut gone: BTreeSet<String> = known.own.gone.clone();
         for holder in
-            counting.iter().map(|one| &one.holder).filter(|one| is_to_be_looked_for(one, now)).take(AT_ONCE)
+            counting.iter().filter(|one| is_to_be_looked_for(one, now)).map(|one| &one.holder).take(AT_ONCE)
         {
             match is_gone(&client, holder).await {
                 Ok(true) => {
@@ -59,8 +60,9 @@ pub async fn look_for_the_gone(client: Client, sources: Sources) {
     }
 }
 
-fn is_to_be_looked_for(holder: &Holder, now: OffsetDateTime) -> bool {
-    let lives = holder.leaves.values().any(|span| span.until > now.unix_timestamp());
+fn is_to_be_looked_for(one: &Merged, now: OffsetDateTime) -> bool {
+    let holder = &one.holder;
+    let lives = one.leaves().any(|(_, span)| span.until > now.unix_timestamp());
     holder.open.is_empty() && lives && holder.pod.is_some() && holder.pod_uid.is_some()
 }
 

@@ -17,8 +17,10 @@ use crate::clock::Stopwatch;
 use crate::distribution::Distribution;
 use crate::k8s::Leadership;
 use crate::rotation::bulletin::Bulletin;
+use crate::rotation::bulletin::pause_that_leaves_the_time_to_others;
 use crate::rotation::exchange::Others;
 use crate::rotation::merge;
+use crate::rotation::merge::Gathered;
 use crate::rotation::merge::Known;
 use crate::rotation::merge::Patience;
 
@@ -52,7 +54,11 @@ pub struct Sources {
 
 /// What has to be remembered between two looks. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mutex<Remembered>>);
+pub struct Memory {
+    remembered: Arc<Mutex<Remembered>>,
+    /// What the last evidence was made of.
+    gathered: Arc<Mutex<Gathered>>,
+}
 
 #[derive(Debug, Default)]
 struct Remembered {
@@ -69,7 +75,7 @@ impl Sources {
     pub fn bulletin(&self) -> Bulletin {
         let held = self.in_force.held();
         let now = self.clock.now().unix_timestamp();
-        let mut memory = self.memory.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.memory.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let (published, missing_in) = self.published(&held, &mut memory, now);
         Bulletin {
             replica: self.replica.clone(),
@@ -88,7 +94,7 @@ impl Sources {
 
     /// The pods of these holders are gone, and nobody else's that was known to be.
     pub(super) fn bury(&self, gone: BTreeSet<String>) {
-        self.memory.0.lock().unwrap_or_else(PoisonError::into_inner).gone = gone;
+        self.memory.remembered.lock().unwrap_or_else(PoisonError::into_inner).gone = gone;
     }
 
     /// What all replicas know together.
@@ -103,9 +109,14 @@ impl Sources {
         }
     }
 
-    /// The evidence for steps from what `held` says.
-    pub fn evidence(&self, held: &Held) -> Evidence {
-        merge::evidence(&self.known(), held.issuer.bundle_digest(), &self.patience)
+    /// Looks at the evidence for steps from what `held` says.
+    pub fn judge<T>(&self, held: &Held, look: impl FnOnce(&Evidence) -> T) -> T {
+        let known = self.known();
+        let mut gathered = self.memory.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        let evidence = merge::gather(&mut gathered, &known, held.issuer.bundle_digest(), &self.patience);
+        let seen = look(&evidence);
+        gathered.keep(evidence);
+        seen
     }
 
     fn published(
@@ -160,6 +171,7 @@ pub async fn keep_bulletin(sources: Sources, own: watch::Sender<Bulletin>) {
     let mut census = sources.census.changes();
     loop {
         let bulletin = sources.bulletin();
+        let pause = pause_that_leaves_the_time_to_others(bulletin.holders.len(), PAUSE);
         own.send_if_modified(|known| {
             let is_news = bulletin.differs(known);
             if is_news {
@@ -167,7 +179,7 @@ pub async fn keep_bulletin(sources: Sources, own: watch::Sender<Bulletin>) {
             }
             is_news
         });
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
         tokio::select! {
             changed = held.changed() => if changed.is_err() { return },
             _ = census.changed() => {}

@@ -1,6 +1,7 @@
 //! Pure: what all replicas know together, as evidence for the next step.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -14,6 +15,7 @@ use crate::authority::ReaderKind;
 use crate::authority::Replica;
 use crate::census::Holder;
 use crate::census::Open;
+use crate::census::Span;
 use crate::rotation::bulletin::Bulletin;
 use crate::rotation::bulletin::moment;
 
@@ -45,62 +47,72 @@ pub struct Patience {
 #[derive(Clone, Debug, Default)]
 pub struct Merged {
     /// It, with its open streams everywhere.
-    pub holder: Holder,
+    pub holder: Arc<Holder>,
     /// The replica that it has a stream to, if it is another one.
     pub replica: Option<String>,
 }
 
-/// All holders, each once.
+impl Merged {
+    /// Its leaves that may be in use, by authority: what was signed before it said that it uses nothing else, it does not use.
+    pub fn leaves(&self) -> impl Iterator<Item = (&String, &Span)> {
+        in_use(&self.holder)
+    }
+}
+
+fn in_use(holder: &Holder) -> impl Iterator<Item = (&String, &Span)> {
+    let moved = holder.moved.as_ref();
+    let may_be = move |(id, span): &(&String, &Span)| {
+        moved.is_none_or(|(authority, at)| *id == authority || span.signed > *at)
+    };
+    holder.leaves.iter().filter(may_be)
+}
+
+/// All holders, each once, by name.
 pub fn holders(known: &Known) -> Vec<Merged> {
-    let mut all: HashMap<String, Merged> = HashMap::new();
-    for one in &known.own.holders {
-        join(&mut all, one.clone(), None);
+    let own = &known.own.holders;
+    if known.alive.is_empty() && known.silent.is_empty() && known.own.gone.is_empty() {
+        // Each is there once, and by name.
+        return own.iter().map(|holder| Merged { holder: holder.clone(), replica: None }).collect();
     }
+    let ended: Vec<_> = known.silent.iter().map(|one| one.clone().ended()).collect();
+    let mut all: HashMap<&str, Merged> = HashMap::with_capacity(own.len());
+    own.iter().for_each(|one| join(&mut all, one, None));
     for bulletin in &known.alive {
-        for one in &bulletin.holders {
-            join(&mut all, one.clone(), Some(&bulletin.replica));
-        }
+        bulletin.holders.iter().for_each(|one| join(&mut all, one, Some(&bulletin.replica)));
     }
-    for bulletin in &known.silent {
-        for one in bulletin.clone().ended().holders {
-            join(&mut all, one, None);
-        }
+    for bulletin in &ended {
+        bulletin.holders.iter().for_each(|one| join(&mut all, one, None));
     }
     // The processes of a pod that is gone are gone, and nobody verifies anything by what they had.
     let is_gone =
         |id: &str| known.own.gone.contains(id) || known.alive.iter().any(|one| one.gone.contains(id));
     all.retain(|id, one| !one.holder.open.is_empty() || !is_gone(id));
     let mut all: Vec<_> = all.into_values().collect();
-    for one in &mut all {
-        let Holder { leaves, moved, .. } = &mut one.holder;
-        if let Some((authority, at)) = moved {
-            // What was signed before it said that it uses nothing else, it does not use.
-            leaves.retain(|id, span| id == authority || span.signed > *at);
-        }
-    }
-    all.sort_by(|one, other| {
-        (&one.holder.spiffe_id, &one.holder.id).cmp(&(&other.holder.spiffe_id, &other.holder.id))
-    });
+    all.sort_by(|one, other| name(&one.holder).cmp(&name(&other.holder)));
     all
 }
 
-fn join(all: &mut HashMap<String, Merged>, one: Holder, replica: Option<&str>) {
-    let Some(known) = all.get_mut(&one.id) else {
+fn name(holder: &Holder) -> (&str, &str) {
+    (&holder.spiffe_id, &holder.id)
+}
+
+fn join<'a>(all: &mut HashMap<&'a str, Merged>, one: &'a Arc<Holder>, replica: Option<&str>) {
+    let Some(known) = all.get_mut(one.id.as_str()) else {
         let replica = replica.filter(|_| !one.open.is_empty()).map(str::to_owned);
-        all.insert(one.id.clone(), Merged { holder: one, replica });
+        all.insert(&one.id, Merged { holder: one.clone(), replica });
         return;
     };
     if !one.open.is_empty() && known.holder.open.is_empty() {
         known.replica = replica.map(str::to_owned);
     }
-    let holder = &mut known.holder;
+    let holder = Arc::make_mut(&mut known.holder);
     holder.streams |= one.streams;
-    holder.pod = holder.pod.take().or(one.pod);
-    holder.node = holder.node.take().or(one.node);
+    holder.pod = holder.pod.take().or_else(|| one.pod.clone());
+    holder.node = holder.node.take().or_else(|| one.node.clone());
     holder.lost = holder.lost.max(one.lost);
-    holder.open.extend(one.open);
-    for (authority, span) in one.leaves {
-        let known = holder.leaves.entry(authority).or_default();
+    holder.open.extend(one.open.iter().cloned());
+    for (authority, span) in &one.leaves {
+        let known = holder.leaves.entry(authority.clone()).or_default();
         known.until = known.until.max(span.until);
         known.signed = known.signed.max(span.signed);
     }
@@ -108,16 +120,60 @@ fn join(all: &mut HashMap<String, Merged>, one: Holder, replica: Option<&str>) {
         other.as_ref().is_some_and(|(_, at)| known.as_ref().is_none_or(|(_, known)| at > known))
     };
     if later(&holder.bundle, &one.bundle) {
-        holder.bundle = one.bundle;
+        holder.bundle.clone_from(&one.bundle);
     }
     if later(&holder.moved, &one.moved) {
-        holder.moved = one.moved;
+        holder.moved.clone_from(&one.moved);
+    }
+}
+
+/// What the last evidence was made of. Most holders are the same at the next look, and so are the readers made of them.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    holders: Vec<Arc<Holder>>,
+    /// One for each of them, and then those that are no holders.
+    readers: Vec<Reader>,
+}
+
+impl Gathered {
+    /// The readers for `all`, in their order.
+    fn readers_of(&mut self, all: Vec<Merged>) -> Vec<Reader> {
+        let mut readers = std::mem::take(&mut self.readers);
+        readers.truncate(self.holders.len());
+        let is_known = |(known, one): (&Arc<Holder>, &Merged)| {
+            Arc::ptr_eq(known, &one.holder) || name(known) == name(&one.holder)
+        };
+        let are_known = readers.len() == all.len() && self.holders.iter().zip(&all).all(is_known);
+        if !are_known {
+            // Somebody has come or gone.
+            self.holders = all.into_iter().map(|one| one.holder).collect();
+            readers.clear();
+            readers.extend(self.holders.iter().map(|holder| reader(holder)));
+            return readers;
+        }
+        for ((known, made), one) in self.holders.iter_mut().zip(&mut readers).zip(all) {
+            if !Arc::ptr_eq(known, &one.holder) {
+                *made = reader(&one.holder);
+                *known = one.holder;
+            }
+        }
+        readers
+    }
+
+    /// Takes the evidence back, for the next look.
+    pub fn keep(&mut self, evidence: Evidence) {
+        self.readers = evidence.readers;
     }
 }
 
 /// The evidence for steps from a state whose roots have this digest.
 pub fn evidence(known: &Known, digest: &str, patience: &Patience) -> Evidence {
-    let mut readers: Vec<_> = holders(known).iter().map(|one| reader(&one.holder)).collect();
+    gather(&mut Gathered::default(), known, digest, patience)
+}
+
+/// The same, with what was gathered before.
+pub fn gather(before: &mut Gathered, known: &Known, digest: &str, patience: &Patience) -> Evidence {
+    let mut readers = before.readers_of(holders(known));
     readers.extend(unheard(known, patience));
     let replicas = std::iter::once(&known.own).chain(&known.alive).map(|one| Replica {
         name: one.replica.clone(),
@@ -202,9 +258,7 @@ fn reader(holder: &Holder) -> Reader {
         },
         bundle: trusted(holder).map(str::to_owned),
         trouble: holder.open.iter().find_map(nack),
-        leaves: holder
-            .leaves
-            .iter()
+        leaves: in_use(holder)
             .map(|(id, span)| (AuthorityId::from(id.as_str()), moment(span.until)))
             .collect(),
     }

@@ -38,7 +38,7 @@ fn bulletin(replica: &str, holders: Vec<Holder>) -> Bulletin {
         at: at(0),
         sequence: 2,
         signs_with: "new".to_owned(),
-        holders,
+        holders: holders.into_iter().map(Arc::new).collect(),
         ..Bulletin::default()
     }
 }
@@ -119,7 +119,7 @@ fn whoever_s_pod_is_gone_does_not_count_unless_it_has_a_stream() {
     let gone = ["a", "b"].map(str::to_owned).into();
     let leader = Bulletin { gone, ..bulletin("leader", vec![left.clone(), alive]) };
     let known = Known { own: bulletin("one", vec![left]), alive: vec![leader], ..Known::default() };
-    let names: Vec<_> = holders(&known).into_iter().map(|one| one.holder.id).collect();
+    let names: Vec<_> = holders(&known).iter().map(|one| one.holder.id.clone()).collect();
     assert_eq!(names, ["b"]);
 }
 
@@ -140,4 +140,37 @@ fn as_long_as_others_may_know_more_nothing_is_proved() {
     );
     let gate = unneeded(&state, &state.active().id, &of(Some("the list is refused")), NOW).unwrap_err();
     assert_eq!(gate.waiting[0].who, "the other replicas");
+}
+
+#[test]
+fn what_was_gathered_before_is_used_again_and_changes_nothing() {
+    let agent = |id: &str, roots: &str| {
+        Arc::new(Holder { streams: true, open: vec![open(roots, None)], ..holder(id) })
+    };
+    let known = |holders: &[&Arc<Holder>], alive: Vec<Bulletin>| Known {
+        own: Bulletin {
+            holders: holders.iter().map(|one| Arc::clone(one)).collect(),
+            ..bulletin("one", vec![])
+        },
+        alive,
+        ..Known::default()
+    };
+    let (a, b, c, moved) = (agent("a", "one"), agent("b", "one"), agent("c", "one"), agent("b", "two"));
+    let other = bulletin("two", vec![Holder { lost: Some(at(-1)), ..Holder::clone(&a) }, holder("z")]);
+    let mut gathered = Gathered::default();
+    for known in [
+        known(&[&a, &b], vec![]),
+        known(&[&a, &b], vec![]),
+        known(&[&a, &moved, &c], vec![]),
+        known(&[&moved], vec![]),
+        known(&[&a, &moved, &c], vec![other]),
+        known(&[&b, &c], vec![]),
+        known(&[], vec![]),
+        known(&[&c], vec![]),
+    ] {
+        let anew = evidence(&known, "two", &PATIENCE);
+        let again = gather(&mut gathered, &known, "two", &PATIENCE);
+        assert_eq!(again, anew);
+        gathered.keep(again);
+    }
 }

@@ -10,7 +10,6 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::authority;
-use crate::rotation::merge;
 use crate::rotation::orders::View;
 
 /// Shows a [`View`] at each scrape.
@@ -31,9 +30,11 @@ impl Collector for RotationMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let sources = &self.0.sources;
         let held = sources.in_force.held();
-        let known = sources.known();
-        let evidence = merge::evidence(&known, held.issuer.bundle_digest(), &sources.patience);
-        let gate = authority::present_gate(&held.state, &evidence, sources.clock.now());
+        let (gate, kinds) = sources.judge(&held, |evidence| {
+            let gate = authority::present_gate(&held.state, evidence, sources.clock.now());
+            let kinds: Vec<_> = evidence.readers.iter().map(|one| one.kind).collect();
+            (gate, kinds)
+        });
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let mut gauge = |name, help, value: i64| {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -48,7 +49,7 @@ impl Collector for RotationMetrics {
         gauge(
             "burgrave_rotation_waiting",
             "Readers and replicas that the rotation under way waits for",
-            number(gate.map_or(0, |gate| gate.waiting.len())),
+            number(gate.map_or(0, |gate| gate.waits_for())),
         )?;
         let began = held.state.rotation().map_or(0, |one| one.began_at.unix_timestamp());
         gauge(
@@ -72,7 +73,7 @@ impl Collector for RotationMetrics {
             authority::ReaderKind::Pod,
             authority::ReaderKind::Unheard,
         ] {
-            let count = evidence.readers.iter().filter(|one| one.kind == kind).count();
+            let count = kinds.iter().filter(|one| **one == kind).count();
             ConstGauge::new(number(count)).encode(readers.encode_family(&OfKind { kind: kind.name() })?)?;
         }
         Ok(())

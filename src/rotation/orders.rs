@@ -208,9 +208,9 @@ impl Orders {
 
     async fn activate(&self, by: &str, force: bool) -> Result<(), NotDone> {
         let held = self.sources.in_force.held();
-        let evidence = self.sources.evidence(&held);
         let now = self.sources.clock.now();
-        let proof = match (force, authority::distributed(&held.state, &evidence, now)) {
+        let found = self.sources.judge(&held, |evidence| authority::distributed(&held.state, evidence, now));
+        let proof = match (force, found) {
             (_, Ok(proof)) => proof,
             (true, Err(_)) => Distributed::forced(&held.state, by),
             (false, Err(gate)) => {
@@ -235,9 +235,11 @@ impl Orders {
                 ),
             });
         };
-        let evidence = self.sources.evidence(&held);
         let now = self.sources.clock.now();
-        let proof = match (force, authority::unneeded(&held.state, &retiring.id, &evidence, now)) {
+        let found = self
+            .sources
+            .judge(&held, |evidence| authority::unneeded(&held.state, &retiring.id, evidence, now));
+        let proof = match (force, found) {
             (_, Ok(proof)) => proof,
             (true, Err(_)) => Unneeded::forced(&held.state, &retiring.id, by),
             (false, Err(gate)) => {
@@ -319,7 +321,6 @@ impl View {
     /// How things stand.
     pub fn report(&self) -> Report {
         let held = self.sources.in_force.held();
-        let evidence = self.sources.evidence(&held);
         let is_idle = held.state.rotation().is_none();
         let about = Circumstances {
             trust_domain: self.trust_domain.to_string(),
@@ -331,7 +332,8 @@ impl View {
                 .map(|age| authority::scheduled_rotation_begins(held.state.active(), age)),
             troubles: (self.troubles)(),
         };
-        telling::report(&held.state, &evidence, &about, self.sources.clock.now())
+        let now = self.sources.clock.now();
+        self.sources.judge(&held, |evidence| telling::report(&held.state, evidence, &about, now))
     }
 
     /// Who reads the roots and has which certificates.

@@ -22,6 +22,7 @@ use crate::proto::admin::authorities_server::Authorities;
 use crate::proto::admin::authorities_server::AuthoritiesServer;
 use crate::proto::admin::step::What;
 use crate::rotation::access::Guard;
+use crate::rotation::bulletin::pause_that_leaves_the_time_to_others;
 use crate::rotation::orders::NewOrder;
 use crate::rotation::orders::NotDone;
 use crate::rotation::orders::Order;
@@ -154,6 +155,7 @@ async fn tell(view: View, told: mpsc::Sender<Result<Document, Status>>) {
     let mut last: Option<Report> = None;
     loop {
         let report = view.report();
+        let pause = pause_that_leaves_the_time_to_others(report.readers.values().sum(), PAUSE);
         let is_news =
             last.as_ref().is_none_or(|last| Report { at: last.at.clone(), ..report.clone() } != *last);
         if is_news {
@@ -163,7 +165,7 @@ async fn tell(view: View, told: mpsc::Sender<Result<Document, Status>>) {
             }
             last = Some(report);
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
         tokio::select! {
             () = told.closed() => return,
             changed = held.changed() => if changed.is_err() { return },

@@ -16,8 +16,6 @@ use crate::rotation::merge::Known;
 use crate::rotation::merge::Merged;
 use crate::rotation::report;
 
-/// The most whom a report names.
-const NAMED: usize = 100;
 /// How long roots take to reach agents and be acknowledged, as a rule; for estimates only.
 const FAN_OUT: time::Duration = time::Duration::seconds(2);
 
@@ -45,9 +43,9 @@ pub(super) fn report(
     now: OffsetDateTime,
 ) -> report::Report {
     let gate = authority::present_gate(state, evidence, now);
-    let mut readers = BTreeMap::new();
+    let mut readers = BTreeMap::<_, usize>::new();
     for reader in &evidence.readers {
-        *readers.entry(reader.kind.name().to_owned()).or_default() += 1;
+        *readers.entry(reader.kind.name()).or_default() += 1;
     }
     report::Report {
         at: text(now),
@@ -60,7 +58,7 @@ pub(super) fn report(
         rotation: gate.as_ref().and_then(|gate| rotation(state, gate, now)),
         last: state.past().last().map(past),
         replicas: evidence.replicas.iter().map(replica).collect(),
-        readers,
+        readers: readers.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect(),
         published: match evidence.publication {
             Publication::NotNeeded => "not needed",
             Publication::Pending { .. } => "pending",
@@ -125,8 +123,8 @@ fn rotation(state: &State, gate: &Gate, now: OffsetDateTime) -> Option<report::R
         began_at: text(rotation.began_at),
         phase: phase.to_owned(),
         phases: phases(rotation, phase, gate, now),
-        waiting: gate.waiting.iter().take(NAMED).map(waiting).collect(),
-        waiting_total: gate.waiting.len(),
+        waiting: gate.waiting.iter().map(waiting).collect(),
+        waiting_total: gate.waits_for(),
         forced: rotation.forced.clone(),
         estimate: estimate(state, phase, gate, now).map(text),
     })
@@ -159,7 +157,7 @@ fn phases(
 /// When it could be over, if everybody who can be asked answers as they mostly do, and the others run out.
 fn estimate(state: &State, phase: &str, gate: &Gate, now: OffsetDateTime) -> Option<OffsetDateTime> {
     let rotation = state.rotation()?;
-    if gate.waiting.iter().any(|one| one.why.starts_with("refused")) {
+    if gate.is_refused() {
         return None;
     }
     let window = time::Duration::try_from(rotation.window).unwrap_or(time::Duration::ZERO);
@@ -167,7 +165,7 @@ fn estimate(state: &State, phase: &str, gate: &Gate, now: OffsetDateTime) -> Opt
         "reissue" => rotation.activated_at.map_or(now, |at| at + window + FAN_OUT),
         _ => now + FAN_OUT,
     };
-    let last = gate.waiting.iter().filter_map(|one| one.until).fold(here, OffsetDateTime::max).max(now);
+    let last = gate.until().map_or(here, |until| here.max(until)).max(now);
     Some(match phase {
         "distribute" => last + window + FAN_OUT * 2,
         "reissue" => last + FAN_OUT,
@@ -241,9 +239,8 @@ fn reader(one: &Merged, digest: &str, now: OffsetDateTime) -> report::Reader {
         is_current: trusted.as_deref() == Some(digest),
         acknowledged: trusted,
         last_nack: holder.open.iter().find_map(|one| one.nack.clone()),
-        leaves: holder
-            .leaves
-            .iter()
+        leaves: one
+            .leaves()
             .filter(|(_, span)| moment(span.until) > now)
             .map(|(id, span)| report::Leaf { authority: id.clone(), expires_at: text(moment(span.until)) })
             .collect(),
@@ -263,12 +260,12 @@ pub(super) fn closed(what: &str, gate: &Gate) -> String {
             format!("{}{pod} {}{until}", one.who, one.why)
         })
         .collect();
-    if gate.waiting.len() > names.len() {
-        names.push(format!("and {} more", gate.waiting.len() - names.len()));
+    if gate.waits_for() > names.len() {
+        names.push(format!("and {} more", gate.waits_for() - names.len()));
     }
     format!(
         "{what}: {} of {} are waited for: {}; wait (--wait does), or go on without them by --force, which cuts them off",
-        gate.waiting.len(),
+        gate.waits_for(),
         gate.total,
         names.join("; ")
     )

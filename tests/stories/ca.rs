@@ -87,9 +87,15 @@ impl Plan {
 
     /// A CA that has no way to know its callers. If nothing else ends its start, [`NO_KEYS`] does.
     pub(crate) fn without_callers(options: &[&str]) -> Plan {
+        Plan::with_keys("nobody", options)
+    }
+
+    /// A CA that knows its callers by the tokens of that issuer, once somebody has written its keys to `keys.json` in
+    /// [`Plan::dir`].
+    pub(crate) fn with_keys(issuer: &str, options: &[&str]) -> Plan {
         let mut plan = Plan::bare(options);
-        plan.arguments.push(format!("--token-jwks={}", plan.dir.join("no-such-keys.json").display()));
-        plan.arguments.push("--token-issuer=nobody".to_owned());
+        plan.arguments.push(format!("--token-jwks={}", plan.dir.join("keys.json").display()));
+        plan.arguments.push(format!("--token-issuer={issuer}"));
         plan
     }
 
