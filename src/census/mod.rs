@@ -48,6 +48,8 @@ struct Shared {
     desk: Mutex<Desk>,
     /// Counts the changes.
     changed: watch::Sender<u64>,
+    /// Why nobody may be certified now, if so.
+    fence: watch::Sender<Option<String>>,
     streams: AtomicU64,
     clock: Clock,
 }
@@ -80,6 +82,7 @@ impl Census {
         Self(Arc::new(Shared {
             desk: Mutex::default(),
             changed: watch::Sender::new(0),
+            fence: watch::Sender::new(None),
             streams: AtomicU64::new(0),
             clock,
         }))
@@ -99,6 +102,22 @@ impl Census {
             desk.paper.journal = Some(journal);
         }
         Ok(census)
+    }
+
+    /// Nobody may be certified, for this reason: others take this process for gone, and would not know of it. `None` lifts it.
+    pub fn fence(&self, why: Option<String>) {
+        self.0.fence.send_if_modified(|known| {
+            let is_news = *known != why;
+            if is_news {
+                *known = why;
+            }
+            is_news
+        });
+    }
+
+    /// Why nobody may be certified now, if so.
+    pub fn fenced(&self) -> Option<String> {
+        self.0.fence.borrow().clone()
     }
 
     /// A leaf is about to be signed for `caller`: from now on it counts.

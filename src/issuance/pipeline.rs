@@ -200,6 +200,10 @@ pub async fn issue_to(
         return Err(NotGranted::ForAnother.into());
     }
     let grant = policy.grant(caller, asked.lifetime)?;
+    // Whoever cannot tell others of a leaf does not sign it: they would rotate without its holder.
+    if let Some(why) = census.fenced() {
+        return Err(SignError(why).into());
+    }
     // 4. Exactly what will be signed?
     let spiffe_id = grant.spiffe_id().to_string();
     let serial = serial::draw().map_err(|none| SignError(none.to_string()))?;

@@ -83,6 +83,10 @@ fn whoever_attested_the_caller_the_intent_is_on_record_before_the_signature_and_
     let issued = tracing::subscriber::with_default(log, || {
         runtime.block_on(issue_to(&pod_s_account(), asked, &policy, issuer(), &census, NOW)).unwrap()
     });
+    census.fence(Some("nobody would hear of it".to_owned()));
+    let refused =
+        runtime.block_on(issue_to(&pod_s_account(), asked, &policy, issuer(), &census, NOW)).unwrap_err();
+    assert!(refused.to_string().contains("nobody would hear of it"), "{refused}");
     assert_eq!((issued.not_before, issued.not_after), (NOW - Duration::from_secs(60), NOW + 2 * HOUR));
     assert_eq!((issued.chain.len(), issued.without_roots().len()), (2, 1));
     let [holder] = &census.holders()[..] else { panic!("it is not in the census") };

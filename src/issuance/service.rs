@@ -72,7 +72,9 @@ fn opaque(refused: &Refused, id: &str) -> Status {
             (Code::Unauthenticated, "request impersonation authentication failure")
         }
         Refused::Csr(_) | Refused::Grant(_) => (Code::InvalidArgument, "the certificate request was refused"),
-        Refused::Prepare(_) | Refused::Sign(_) => (Code::Internal, "the certificate could not be issued"),
+        // Another replica may well do it.
+        Refused::Sign(_) => (Code::Unavailable, "the certificate could not be issued"),
+        Refused::Prepare(_) => (Code::Internal, "the certificate could not be issued"),
     };
     let mut status = Status::new(code, format!("{message} (request {id}; the CA's log has the reason)"));
     if let Ok(id) = id.parse() {

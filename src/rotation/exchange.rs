@@ -20,6 +20,7 @@ use kube::api::Patch;
 use kube::api::PatchParams;
 use tokio::sync::watch;
 
+use crate::census::Census;
 use crate::clock::Clock;
 use crate::clock::Stopwatch;
 use crate::k8s;
@@ -42,6 +43,8 @@ const FIELD_MANAGER: &str = "burgrave-census";
 const HEARTBEAT: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 /// How long it may be silent before it counts as gone: if it has last said that a rotation is under way, and if not.
 const SILENCE: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(30)];
+/// How long it goes on certifying when it cannot tell: for less than the others wait for a word.
+const FENCE: [Duration; 2] = [Duration::from_secs(4), Duration::from_secs(20)];
 /// The pause between two words.
 const PAUSE: Duration = Duration::from_millis(250);
 /// For how long after its last leaf an old census is kept, in seconds: the longest leaf that it may not tell of is over too.
@@ -115,7 +118,14 @@ struct Hearing {
 
 impl Exchange {
     /// Tells `own` whenever it changes, and that it is alive, for as long as it is polled. What is wrong goes to `complain`.
-    pub async fn tell(self, mut own: watch::Receiver<Bulletin>, complain: impl Fn(Option<String>)) {
+    /// Before others take this replica for gone, `census` is fenced: what it signed then would be in nobody's evidence.
+    pub async fn tell(
+        self,
+        mut own: watch::Receiver<Bulletin>,
+        census: Census,
+        complain: impl Fn(Option<String>),
+    ) {
+        let mut heard_of = Stopwatch::start();
         let mut told: Option<Bulletin> = None;
         let mut written: HashMap<usize, Vec<u8>> = HashMap::new();
         loop {
@@ -125,11 +135,18 @@ impl Exchange {
             match self.write(&bulletin, &mut written).await {
                 Ok(()) => {
                     complain(None);
+                    census.fence(None);
+                    heard_of = Stopwatch::start();
                     told = Some(bulletin);
                 }
-                Err(trouble) => complain(Some(format!(
-                    "the census of this replica cannot be told to the others: {trouble}"
-                ))),
+                Err(trouble) => {
+                    let wrong = format!("the census of this replica cannot be told to the others: {trouble}");
+                    // Where the right is missing for all, nobody rotates, and workloads go on being certified.
+                    if heard_of.elapsed() > of(FENCE, busy) && (busy || !trouble.is_forbidden()) {
+                        census.fence(Some(wrong.clone()));
+                    }
+                    complain(Some(wrong));
+                }
             }
             tokio::time::sleep(PAUSE).await;
             let is_news = |bulletin: &Bulletin| told.as_ref().is_none_or(|told| bulletin.differs(told));

@@ -59,6 +59,9 @@ impl AgentService {
     }
 
     async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        if let Some(why) = self.census.fenced() {
+            return Err(Status::unavailable(why));
+        }
         let credentials = Credentials { token: bearer_token(request.metadata()) };
         let attested = self.attestor.attest(&credentials).await.map_err(|why| {
             tracing::info!(reason = why.reason(), error = %why, "a stream is refused");

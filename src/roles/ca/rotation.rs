@@ -162,7 +162,11 @@ fn exchange(
     let exchange = cluster.exchange(&controllers.leadership, parts.clock);
     let (own, told) = watch::channel(sources.bulletin());
     background.spawn(rotation::keep_bulletin(sources.clone(), own));
-    background.spawn(exchange.clone().tell(told, complain(parts.complaints, Part::Told)));
+    background.spawn(exchange.clone().tell(
+        told,
+        parts.census.clone(),
+        complain(parts.complaints, Part::Told),
+    ));
     background.spawn(exchange.hear(others, complain(parts.complaints, Part::Heard)));
 }
 

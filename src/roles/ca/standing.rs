@@ -45,6 +45,9 @@ impl Standing {
         if serving_end <= now {
             return Err(format!("the CA's own certificate expired at {serving_end}; the log says why"));
         }
+        if let Some(why) = self.rotation.sources.census.fenced() {
+            return Err(why);
+        }
         self.complaints.about(Part::Callers).map_or(Ok(()), Err)
     }
 
