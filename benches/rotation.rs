@@ -137,7 +137,7 @@ impl Heard {
     }
 
     /// Waits until everybody has been heard `times` times.
-    async fn from_all(&self, times: usize) {
+    async fn answers_of_all(&self, times: usize) {
         let all = async {
             while self.count.load(Ordering::Relaxed) < times * IDENTITIES {
                 self.all.notified().await;
@@ -221,14 +221,14 @@ async fn bare_fan_out() -> f64 {
         });
     }
     // Each says once what it wants.
-    heard.from_all(1).await;
+    heard.answers_of_all(1).await;
     let mut times = Vec::new();
     let cpu = process_cpu_s(std::process::id());
     for round in 1..=FAN_OUTS {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let begun = Instant::now();
         message.send_replace(two_roots(round));
-        heard.from_all(round + 1).await;
+        heard.answers_of_all(round + 1).await;
         times.push(begun.elapsed().as_secs_f64());
     }
     let cpu = (process_cpu_s(std::process::id()) - cpu) / FAN_OUTS as f64;

@@ -74,7 +74,7 @@ fn an_agent_s_word_counts_for_roots_and_frees_it_of_old_leaves() {
     assert_eq!(trusted(&only(&book)), Some("one"), "an answer is no acknowledgement where there is a stream");
     book.refused(7, "proxy p: no");
     assert_eq!(only(&book).open[0].nack.as_deref(), Some("proxy p: no"));
-    assert_eq!(trusted(&book.acknowledged(7, &roots("two"), NOW).unwrap()), Some("two"));
+    assert_eq!(trusted(book.acknowledged(7, &roots("two"), NOW).unwrap()), Some("two"));
     assert_eq!(only(&book).open[0].nack, None);
     assert_eq!(only(&book).moved, None);
     let moved = book.acknowledged(7, &authority("new"), NOW).unwrap().moved.clone();
