@@ -521,6 +521,8 @@ async fn rotation(fan_out: f64) {
     let per_s = IDENTITIES as f64 / took;
     println!("{IDENTITIES} certificates in {took:.2} s; {}", used(&ca, cpu));
 
+    // What the storm has left behind is put away.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let (cpu, begun) = (cpu_s(&ca), Instant::now());
     agents.iter().for_each(|agent| agent.has(|has| has.heard.clear()));
     let (took, report) = rotate(&mut operator, took, &before).await;

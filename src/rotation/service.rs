@@ -22,7 +22,6 @@ use crate::proto::admin::authorities_server::Authorities;
 use crate::proto::admin::authorities_server::AuthoritiesServer;
 use crate::proto::admin::step::What;
 use crate::rotation::access::Guard;
-use crate::rotation::bulletin::pause_that_leaves_the_time_to_others;
 use crate::rotation::orders::NewOrder;
 use crate::rotation::orders::NotDone;
 use crate::rotation::orders::Order;
@@ -155,7 +154,7 @@ async fn tell(view: View, told: mpsc::Sender<Result<Document, Status>>) {
     let mut last: Option<Report> = None;
     loop {
         let report = view.report();
-        let pause = pause_that_leaves_the_time_to_others(report.readers.values().sum(), PAUSE);
+        let pause = pause_between_counts_of(report.readers.values().sum());
         let is_news =
             last.as_ref().is_none_or(|last| Report { at: last.at.clone(), ..report.clone() } != *last);
         if is_news {
@@ -165,15 +164,27 @@ async fn tell(view: View, told: mpsc::Sender<Result<Document, Status>>) {
             }
             last = Some(report);
         }
-        tokio::time::sleep(pause).await;
+        // A step that was taken is told at once, and how many have answered now and then.
+        let rest = async {
+            tokio::time::sleep(pause).await;
+            tokio::select! {
+                _ = census.changed() => {}
+                _ = others.changed() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+        };
         tokio::select! {
             () = told.closed() => return,
             changed = held.changed() => if changed.is_err() { return },
-            _ = census.changed() => {}
-            _ = others.changed() => {}
-            () = tokio::time::sleep(TICK) => {}
+            () = rest => {}
         }
     }
+}
+
+/// How long somebody who watches waits for the next count of so many readers: where there are thousands, each count costs more, and
+/// people see it grow all the same.
+fn pause_between_counts_of(readers: usize) -> Duration {
+    (Duration::from_micros(25) * u32::try_from(readers).unwrap_or(u32::MAX)).clamp(PAUSE, TICK)
 }
 
 fn verb(what: &What) -> &'static str {
