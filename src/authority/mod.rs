@@ -23,6 +23,8 @@ mod gate;
 mod keeper;
 mod kubernetes;
 mod machine;
+#[cfg(test)]
+mod model_tests;
 mod plugged;
 mod record;
 mod sealed;
@@ -30,6 +32,8 @@ mod state;
 mod state_dir;
 mod store;
 mod take;
+#[cfg(test)]
+mod test_support;
 mod wire;
 mod witness;
 
