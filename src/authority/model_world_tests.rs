@@ -1046,6 +1046,7 @@ impl World {
         // The leader's clock may be moved while it waits.
         let refresh = Duration::seconds(REFRESH + 2 * SKEW);
         Evidence {
+            gap: None,
             readers: judge.readers(view, &self.workloads, heard, &unheard),
             replicas: heard.iter().map(|one| one.replica(view)).collect(),
             publication,
