@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::census::Census;
 use crate::clock::Clock;
 use crate::clock::Stopwatch;
+use crate::distribution::Latest;
 use crate::k8s;
 use crate::k8s::Leadership;
 use crate::k8s::Seen;
@@ -83,6 +84,8 @@ pub struct Exchange {
     pub clock: Clock,
     /// Who may put away what no longer counts.
     pub leadership: Leadership,
+    /// Reads the authorities again, from where they are kept.
+    pub latest: Latest,
 }
 
 impl fmt::Debug for Exchange {
@@ -135,15 +138,17 @@ impl Exchange {
             match self.write(&bulletin, &mut written).await {
                 Ok(()) => {
                     complain(None);
-                    census.fence(None);
+                    self.lift_fence(&census).await;
                     heard_of = Stopwatch::start();
                     told = Some(bulletin);
                 }
                 Err(trouble) => {
                     let wrong = format!("the census of this replica cannot be told to the others: {trouble}");
                     // Where the right is missing for all, nobody rotates, and workloads go on being certified.
-                    if heard_of.elapsed() > of(FENCE, busy) && (busy || !trouble.is_forbidden()) {
-                        census.fence(Some(wrong.clone()));
+                    match trouble.is_forbidden() && !busy {
+                        true => self.lift_fence(&census).await,
+                        false if heard_of.elapsed() > of(FENCE, busy) => census.fence(Some(wrong.clone())),
+                        false => {}
                     }
                     complain(Some(wrong));
                 }
@@ -183,6 +188,20 @@ impl Exchange {
         }
         written.retain(|number, _| *number < count);
         Ok(())
+    }
+
+    /// Others know of this replica again, or for the first time. What has changed meanwhile is taken over before anything is
+    /// signed: by now they wait for us to have done so.
+    async fn lift_fence(&self, census: &Census) {
+        if census.fenced().is_none() {
+            return;
+        }
+        match (self.latest)().await {
+            Ok(()) => census.fence(None),
+            Err(error) => {
+                tracing::warn!(error, "nothing is signed before the authorities have been read afresh")
+            }
+        }
     }
 
     /// Hears what others tell, for as long as it is polled.

@@ -85,6 +85,18 @@ fn one_command_rotates_the_root_of_a_cluster_though_the_leader_is_killed_at_ever
         figure("cluster_root_rotation_s", format!("{:.1}", begun.elapsed().as_secs_f64()), "s");
         cluster.wait_for_pods(SYSTEM, CA, 2, SOON).await;
 
+        // The last that was killed may not have been missed yet.
+        cluster
+            .eventually("all replicas to answer", SOON * 2, async || {
+                let pods = Api::<core::Pod>::namespaced(cluster.admin(), SYSTEM);
+                let found = pods.list(&kube::api::ListParams::default().labels(CA)).await;
+                for pod in found.map_err(|error| error.to_string())?.items {
+                    http::get((address_of(&pod).as_str(), 15014), "/readyz").await?;
+                }
+                Ok(())
+            })
+            .await;
+
         // All of it has moved: workloads, what is published, and who answers.
         std::fs::write(&root_file, roots_of(cluster).await).expect("a scratch can be written");
         let after: Report = burgrave.says(&["root", "status", "--output=json"]).await;
@@ -97,17 +109,6 @@ fn one_command_rotates_the_root_of_a_cluster_though_the_leader_is_killed_at_ever
         figure("cluster_root_rotation_failed", failed.len(), "requests");
         figure("cluster_root_rotation_leaders_killed", killed, "leaders");
         assert!(failed.is_empty(), "{} of {requests} failed: {failed:?}", failed.len());
-        // The last that was killed may not have been missed yet.
-        cluster
-            .eventually("all replicas to answer", SOON * 2, async || {
-                let pods = Api::<core::Pod>::namespaced(cluster.admin(), SYSTEM);
-                let found = pods.list(&kube::api::ListParams::default().labels(CA)).await;
-                for pod in found.map_err(|error| error.to_string())?.items {
-                    http::get((address_of(&pod).as_str(), 15014), "/readyz").await?;
-                }
-                Ok(())
-            })
-            .await;
         nothing_secret_is_told(cluster).await;
     });
 }

@@ -87,13 +87,14 @@ impl Cluster {
     }
 
     /// The exchange with other replicas.
-    pub(super) fn exchange(&self, leadership: &Leadership, clock: &Clock) -> Exchange {
+    pub(super) fn exchange(&self, leadership: &Leadership, latest: Latest, clock: &Clock) -> Exchange {
         Exchange {
             client: self.client.clone(),
             namespace: self.namespace.clone(),
             replica: self.replica.clone(),
             clock: clock.clone(),
             leadership: leadership.clone(),
+            latest,
         }
     }
 
@@ -173,7 +174,7 @@ impl Cluster {
 }
 
 /// How to make sure that the issuer in use is the latest there is. Files that were read once have no later one.
-fn latest(follower: Option<&(Follower, KubernetesStore)>) -> Latest {
+pub(super) fn latest(follower: Option<&(Follower, KubernetesStore)>) -> Latest {
     let follower = follower.cloned();
     Arc::new(move || {
         let follower = follower.clone();

@@ -178,6 +178,7 @@ impl Ca {
             config: &self.config,
             follower: &follower,
             store: self.kept.store(),
+            latest: cluster::latest(shared.as_ref()),
             census: &self.census,
             cluster: self.cluster.as_ref().zip(controllers.as_ref()),
             complaints: &self.complaints,

@@ -13,6 +13,7 @@ use crate::authority::Store;
 use crate::census::Census;
 use crate::clock::Clock;
 use crate::config::CaConfig;
+use crate::distribution::Latest;
 use crate::roles::ca::cluster::Cluster;
 use crate::roles::ca::cluster::Controllers;
 use crate::roles::ca::complaints::Complaints;
@@ -38,6 +39,8 @@ pub(super) struct Parts<'a> {
     pub(super) config: &'a CaConfig,
     pub(super) follower: &'a Follower,
     pub(super) store: Option<Arc<dyn Store>>,
+    /// Reads the authorities again, where others may change them.
+    pub(super) latest: Latest,
     pub(super) census: &'a Census,
     pub(super) cluster: Option<(&'a Cluster, &'a Controllers)>,
     pub(super) complaints: &'a Complaints,
@@ -159,7 +162,8 @@ fn exchange(
     parts: &Parts<'_>,
     background: &mut JoinSet<()>,
 ) {
-    let exchange = cluster.exchange(&controllers.leadership, parts.clock);
+    let exchange = cluster.exchange(&controllers.leadership, parts.latest.clone(), parts.clock);
+    parts.census.fence(Some("the other replicas have not been told of this one yet".to_owned()));
     let (own, told) = watch::channel(sources.bulletin());
     background.spawn(rotation::keep_bulletin(sources.clone(), own));
     background.spawn(exchange.clone().tell(
