@@ -747,15 +747,15 @@ impl World {
     fn speak(&mut self, w: usize) {
         let workload = &mut self.workloads[w];
         let Some(stream) = &mut workload.stream else { return };
-        if let ([roots], Some(told)) = (workload.bundles.as_slice(), &workload.told) {
-            if let Some(digest) = told.digest.clone().filter(|_| roots.digest == told.digest) {
-                stream.up.push_back(Word::Roots(digest, workload.nonce));
-            }
+        if let ([roots], Some(told)) = (workload.bundles.as_slice(), &workload.told)
+            && let Some(digest) = told.digest.clone().filter(|_| roots.digest == told.digest)
+        {
+            stream.up.push_back(Word::Roots(digest, workload.nonce));
         }
-        if let [leaf] = workload.leaves.as_slice() {
-            if workload.target == Some(leaf.authority) {
-                stream.up.push_back(Word::Issuer(leaf.authority));
-            }
+        if let [leaf] = workload.leaves.as_slice()
+            && workload.target == Some(leaf.authority)
+        {
+            stream.up.push_back(Word::Issuer(leaf.authority));
         }
     }
 
