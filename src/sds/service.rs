@@ -91,7 +91,7 @@ impl SecretService {
         let mut subscription = Subscription::new(current.offer());
         let end = loop {
             let event = tokio::select! {
-                () = self.stop.cancelled() => break Err(Status::unavailable("the agent is stopping")),
+                () = self.stop.cancelled() => break Err(Status::unavailable("the server is stopping; ask again")),
                 () = responses.closed() => break Ok(()),
                 changed = self.secrets.changed() => match changed {
                     Ok(()) => {
