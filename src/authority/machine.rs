@@ -97,7 +97,7 @@ pub enum Effect {
 pub enum Refusal {
     /// There is one already.
     #[error(
-        "a rotation is under way: ordered by {by}, and in phase `{phase}`; watch it by `burgrave root rotate --watch`, or end it first by `burgrave root {way_out}`"
+        "a rotation is under way: ordered by {by}, and in phase `{phase}`; watch it by `burgrave root rotate --watch`{way_out}"
     )]
     UnderWay {
         /// Who ordered it.
@@ -156,7 +156,9 @@ pub enum Refusal {
     #[error("there is no authority `{0}`; `burgrave root status` lists them")]
     Unknown(AuthorityId),
     /// It has been tainted before.
-    #[error("authority `{0}` is tainted; it may not sign again")]
+    #[error(
+        "authority `{0}` is tainted; it may not sign again, and the rotation away from it goes on: watch it by `burgrave root rotate --watch`"
+    )]
     Tainted(AuthorityId),
     /// What would come out is no sound state.
     #[error("that would leave the authorities in no sound state: {0}")]
@@ -207,9 +209,9 @@ pub fn phase(state: &State) -> Option<&'static str> {
 fn under_way(state: &State) -> Option<Refusal> {
     let rotation = state.rotation.as_ref()?;
     let way_out = match state.prepared() {
-        Some(_) => "abort",
-        None if state.at(Stage::Retiring).next().is_some() => "rollback",
-        None => "rotate --watch",
+        Some(_) => ", or end it first by `burgrave root abort`",
+        None if before(state).is_some() => ", or end it first by `burgrave root rollback`",
+        None => "",
     };
     Some(Refusal::UnderWay { by: rotation.by.clone(), phase: phase(state).unwrap_or("withdraw"), way_out })
 }
@@ -440,3 +442,7 @@ fn end_if_over(state: &mut State, now: OffsetDateTime, effects: &mut Vec<Effect>
     state.remember(Past { rotation, outcome, ended_at: now, removed: removed.collect() });
     effects.push(Effect::Ended(outcome));
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;
