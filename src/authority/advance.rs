@@ -88,3 +88,7 @@ pub fn window_that_asks_for_at_most(per_second: u32, holders: usize) -> Duration
     let holders = u32::try_from(holders).unwrap_or(u32::MAX);
     Duration::from_secs(1).saturating_mul(holders) / per_second.max(1)
 }
+
+#[cfg(test)]
+#[path = "advance_tests.rs"]
+mod tests;

@@ -478,3 +478,7 @@ fn holds(reader: &Reader, authority: &AuthorityId, until: OffsetDateTime) -> Str
         }
     }
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

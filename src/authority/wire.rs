@@ -289,3 +289,7 @@ fn moment(at: i64) -> Result<OffsetDateTime, InvalidState> {
     let nanos = i128::from(at) * 1_000_000;
     OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| InvalidState::Moment(at))
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;
