@@ -36,7 +36,7 @@ fn retired(automatic: bool) -> State {
 
 fn nobody() -> Evidence {
     let refresh = time::Duration::ZERO;
-    Evidence { readers: vec![], replicas: vec![], publication: Publication::NotNeeded, refresh }
+    Evidence { readers: vec![], replicas: vec![], gap: None, publication: Publication::NotNeeded, refresh }
 }
 
 /// One whom every gate waits for.

@@ -36,7 +36,7 @@ fn in_emergency(state: &State) -> State {
 }
 
 fn evidence(readers: Vec<Reader>) -> Evidence {
-    Evidence { readers, replicas: vec![], publication: Publication::NotNeeded, refresh: MINUTE }
+    Evidence { readers, replicas: vec![], gap: None, publication: Publication::NotNeeded, refresh: MINUTE }
 }
 
 fn reader(kind: ReaderKind, link: Link, bundle: Option<&State>) -> Reader {
@@ -99,12 +99,12 @@ fn each_who_lacks_the_roots_is_named_with_the_reason_and_until_when() {
         (
             open(Some(&old)),
             "agent",
-            "was sent the roots at 2030-01-01 0:00:00.0 +00:00:00 and has not acknowledged",
+            "was sent the roots at 2030-01-01T00:00:00Z and has not acknowledged",
             None,
         ),
         (unsent, "agent", "is connected, and was not sent the roots yet", None),
         (refused, "agent", "refused the roots: proxy p: no", None),
-        (lost, "agent", "is disconnected since 2029-12-31 23:59", until),
+        (lost, "agent", "is disconnected since 2029-12-31T23:59:00Z", until),
         (
             away(ReaderKind::Client, Some(&old)),
             "client",
@@ -293,4 +293,25 @@ fn a_proof_without_evidence_names_who_takes_it_upon_themselves() {
     assert_eq!((proof.forced_by(), proof.steps()), (Some("uid 0"), state.steps()));
     let proof = Unneeded::forced(&state, &pool().id(0), "uid 0");
     assert_eq!((proof.forced_by(), proof.authority()), (Some("uid 0"), &pool().id(0)));
+}
+
+#[test]
+fn no_gate_opens_while_there_may_be_others_who_are_not_known() {
+    let gap = Some("the census of others cannot be read".to_owned());
+    let evidence = Evidence { gap, ..evidence(vec![]) };
+    for gate in [distribution(&distributing(), &evidence, NOW), reissue(&moving(), &pool().id(0), &evidence, NOW)] {
+        assert_eq!((only(&gate).kind, only(&gate).why.as_str()), ("replica", "the census of others cannot be read"));
+    }
+}
+
+#[test]
+fn of_very_many_the_first_hundred_are_named_and_all_are_counted() {
+    let state = distributing();
+    let late = Reader { leaves: vec![(pool().id(0), NOW + 20 * MINUTE)], ..away(ReaderKind::Client, None) };
+    let readers = std::iter::repeat_n(away(ReaderKind::Client, None), 150).chain([late]).collect();
+    let gate = distribution(&state, &evidence(readers), NOW);
+    assert_eq!((gate.waiting.len(), gate.waits_for(), gate.total, gate.done()), (100, 151, 151, 0));
+    assert_eq!((gate.until(), gate.is_refused()), (Some(NOW + 20 * MINUTE), false));
+    let refused = Reader { trouble: Some("no".to_owned()), ..open(None) };
+    assert!(distribution(&state, &evidence(vec![refused]), NOW).is_refused());
 }

@@ -390,6 +390,7 @@ fn what_is_done_on_evidence_is_not() {
     let evidence = gate::Evidence {
         readers: vec![],
         replicas: vec![],
+        gap: None,
         publication: gate::Publication::NotNeeded,
         refresh: time::Duration::ZERO,
     };
