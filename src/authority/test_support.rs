@@ -1,9 +1,11 @@
 //! Authorities that are made once and used by all tests: certificates are slow to make.
 
+use std::sync::Arc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use time::OffsetDateTime;
 use time::macros::datetime;
 
@@ -12,6 +14,7 @@ use crate::authority::state::Authority;
 use crate::authority::state::AuthorityId;
 use crate::authority::state::Kind;
 use crate::x509::Certificate;
+use crate::x509::PrivateKey;
 
 /// When all stories begin.
 pub(super) const NOW: OffsetDateTime = datetime!(2030-01-01 0:00 UTC);
@@ -112,6 +115,12 @@ impl Pool {
     /// The number of the authority of that name.
     pub(super) fn number(&self, id: &AuthorityId) -> usize {
         self.ids.iter().position(|one| one == id).unwrap()
+    }
+
+    /// Its key.
+    pub(super) fn key(&self, number: usize) -> Arc<PrivateKey> {
+        let der = PrivatePkcs8KeyDer::from(self.made(number).pair.serialize_der());
+        Arc::new(PrivateKey::from_der(der.into()).unwrap())
     }
 }
 

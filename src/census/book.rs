@@ -115,6 +115,22 @@ pub struct Open {
     pub nack: Option<String>,
 }
 
+impl Open {
+    /// Digest of the roots that all of the agent's proxies use: what was acknowledged, unless something else was sent since.
+    pub fn trusted(&self) -> Option<&str> {
+        self.roots.as_deref().filter(|_| self.outstanding().is_none())
+    }
+
+    /// Digest of the roots that were sent and not acknowledged.
+    fn outstanding(&self) -> Option<&str> {
+        let sent = self.sent.as_ref().map(|(digest, _)| digest.as_str());
+        sent.filter(|sent| self.roots.as_deref() != Some(sent))
+    }
+}
+
+/// The digest of roots of which it is not known which they are.
+const UNKNOWN: &str = "";
+
 /// All holders.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
@@ -176,11 +192,11 @@ fn agree(entry: &mut Entry, now: OffsetDateTime) -> bool {
     let agents = agents(&entry.open);
     let Some(first) = agents.first() else { return false };
     let mut is_news = false;
-    if let Some(roots) = &first.roots
-        && agents.iter().all(|one| one.roots.as_ref() == Some(roots))
+    if let Some(roots) = first.trusted()
+        && agents.iter().all(|one| one.trusted() == Some(roots))
         && entry.holder.bundle.as_ref().is_none_or(|(known, _)| known != roots)
     {
-        entry.holder.bundle = Some((roots.clone(), milliseconds(now)));
+        entry.holder.bundle = Some((roots.to_owned(), milliseconds(now)));
         is_news = true;
     }
     if let Some((id, _)) = &first.authority {
@@ -292,7 +308,13 @@ impl Book {
     pub fn closed(&mut self, stream: u64, now: OffsetDateTime) -> Option<&Holder> {
         let name = self.streams.remove(&stream)?;
         let entry = self.holders.get_mut(&name)?.changing();
-        entry.open.remove(&stream);
+        let ended = entry.open.remove(&stream);
+        if let Some(pushed) = ended.and_then(|one| one.outstanding().map(str::to_owned))
+            && entry.holder.bundle.as_ref().is_none_or(|(known, _)| *known != pushed)
+        {
+            // Whether it has taken it nobody will hear on that stream.
+            entry.holder.bundle = Some((UNKNOWN.to_owned(), milliseconds(now)));
+        }
         match entry.open.is_empty() {
             true => entry.holder.lost = Some(now.unix_timestamp()),
             false => drop(agree(entry, now)),

@@ -185,3 +185,39 @@ fn who_has_not_changed_is_shown_as_the_same_and_who_has_is_shown_as_it_is() {
     let [left] = &book.holders(NOW)[..] else { panic!("one has no stream, and its leaf is over") };
     assert!(left.leaves.is_empty() && before.iter().all(|one| !one.leaves.is_empty()));
 }
+
+/// Found by the model of rotations: what is withdrawn and brought again has the same digest as before.
+#[test]
+fn what_was_acknowledged_before_something_else_was_sent_says_nothing_of_now() {
+    let mut book = Book::default();
+    let agent = caller(Some("u"));
+    book.opened(1, &agent, NOW);
+    book.sent(1, &roots("both"), NOW);
+    book.acknowledged(1, &roots("both"), NOW);
+    assert_eq!(only(&book).open[0].trusted(), Some("both"));
+    book.sent(1, &roots("one"), NOW);
+    assert_eq!(only(&book).open[0].trusted(), None, "some of its proxies may use these already");
+    assert_eq!(only(&book).open[0].roots.as_deref(), Some("both"), "and this is what it said last");
+    book.acknowledged(1, &roots("one"), NOW);
+    assert_eq!(only(&book).open[0].trusted(), Some("one"));
+}
+
+/// Found by the model of rotations: a replica that is late sends old roots to an agent that has acknowledged the new ones to
+/// another replica, and the stream breaks.
+#[test]
+fn of_what_was_sent_and_not_acknowledged_when_a_stream_broke_nothing_is_known() {
+    let mut book = Book::default();
+    let agent = caller(Some("u"));
+    book.will_sign(&agent, &leaf("a", "1", "both"), NOW);
+    book.opened(1, &agent, NOW);
+    book.acknowledged(1, &roots("both"), NOW);
+    book.sent(1, &roots("one"), NOW);
+    book.closed(1, NOW + HOUR / 2);
+    assert_eq!(trusted(&only(&book)), Some(""));
+    // What is acknowledged and then sent no more stays known.
+    book.opened(2, &agent, NOW);
+    book.sent(2, &roots("both"), NOW);
+    book.acknowledged(2, &roots("both"), NOW);
+    book.closed(2, NOW);
+    assert_eq!(trusted(&only(&book)), Some("both"));
+}

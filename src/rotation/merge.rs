@@ -230,10 +230,20 @@ pub(super) fn kind(holder: &Holder) -> ReaderKind {
     }
 }
 
-/// The digest of the roots that all of it trusts.
+/// The digest of the roots that all of it is known to trust.
 pub(super) fn trusted(holder: &Holder) -> Option<&str> {
     match holder.open.as_slice() {
-        [] => holder.bundle.as_ref().map(|(digest, _)| digest.as_str()),
+        [] => acknowledged(holder),
+        [first, rest @ ..] => {
+            first.trusted().filter(|roots| rest.iter().all(|one| one.trusted() == Some(roots)))
+        }
+    }
+}
+
+/// The digest of the roots that all of it has acknowledged last, even if others were sent since.
+pub(super) fn acknowledged(holder: &Holder) -> Option<&str> {
+    match holder.open.as_slice() {
+        [] => holder.bundle.as_ref().map(|(digest, _)| digest.as_str()).filter(|digest| !digest.is_empty()),
         [first, rest @ ..] => {
             first.roots.as_deref().filter(|roots| rest.iter().all(|one| one.roots.as_deref() == Some(roots)))
         }

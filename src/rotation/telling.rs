@@ -220,7 +220,6 @@ pub(super) fn readers(state: &State, known: &Known, now: OffsetDateTime) -> repo
 
 fn reader(one: &Merged, digest: &str, now: OffsetDateTime) -> report::Reader {
     let holder = &one.holder;
-    let trusted = merge::trusted(holder).map(str::to_owned);
     report::Reader {
         id: holder.id.clone(),
         spiffe_id: holder.spiffe_id.clone(),
@@ -236,8 +235,8 @@ fn reader(one: &Merged, digest: &str, now: OffsetDateTime) -> report::Reader {
             .filter_map(|one| one.sent.as_ref())
             .map(|(digest, _)| digest.clone())
             .next_back(),
-        is_current: trusted.as_deref() == Some(digest),
-        acknowledged: trusted,
+        is_current: merge::trusted(holder) == Some(digest),
+        acknowledged: merge::acknowledged(holder).map(str::to_owned),
         last_nack: holder.open.iter().find_map(|one| one.nack.clone()),
         leaves: one
             .leaves()
