@@ -299,8 +299,13 @@ fn a_proof_without_evidence_names_who_takes_it_upon_themselves() {
 fn no_gate_opens_while_there_may_be_others_who_are_not_known() {
     let gap = Some("the census of others cannot be read".to_owned());
     let evidence = Evidence { gap, ..evidence(vec![]) };
-    for gate in [distribution(&distributing(), &evidence, NOW), reissue(&moving(), &pool().id(0), &evidence, NOW)] {
-        assert_eq!((only(&gate).kind, only(&gate).why.as_str()), ("replica", "the census of others cannot be read"));
+    for gate in
+        [distribution(&distributing(), &evidence, NOW), reissue(&moving(), &pool().id(0), &evidence, NOW)]
+    {
+        assert_eq!(
+            (only(&gate).kind, only(&gate).why.as_str()),
+            ("replica", "the census of others cannot be read")
+        );
     }
 }
 
