@@ -252,8 +252,8 @@ impl Book {
         }
         let at = now.unix_timestamp();
         entry.holder.leaves.retain(|_, span| span.until > at);
-        // Who has a stream says by itself what it trusts.
-        if entry.open.is_empty() {
+        // Who has a stream, or had one, says by itself what it trusts: without a stream it stays with what it was told there.
+        if !entry.holder.streams {
             entry.holder.bundle = Some((leaf.bundle.clone(), milliseconds(now)));
         }
         &entry.holder

@@ -82,6 +82,9 @@ fn an_agent_s_word_counts_for_roots_and_frees_it_of_old_leaves() {
     let lost = book.closed(7, NOW).unwrap();
     assert_eq!((lost.lost, lost.streams), (Some(NOW.unix_timestamp()), true));
     assert_eq!(trusted(&only(&book)), Some("two"));
+    // Without its stream it stays with what it was told there, whatever an answer brings.
+    book.will_sign(&agent, &leaf("new", "3", "three"), NOW);
+    assert_eq!(trusted(&only(&book)), Some("two"));
 }
 
 #[test]

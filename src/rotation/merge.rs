@@ -106,6 +106,7 @@ fn join<'a>(all: &mut HashMap<&'a str, Merged>, one: &'a Arc<Holder>, replica: O
         known.replica = replica.map(str::to_owned);
     }
     let holder = Arc::make_mut(&mut known.holder);
+    let by_itself = (holder.streams, one.streams);
     holder.streams |= one.streams;
     holder.pod = holder.pod.take().or_else(|| one.pod.clone());
     holder.node = holder.node.take().or_else(|| one.node.clone());
@@ -119,7 +120,8 @@ fn join<'a>(all: &mut HashMap<&'a str, Merged>, one: &'a Arc<Holder>, replica: O
     let later = |known: &Option<(String, i64)>, other: &Option<(String, i64)>| {
         other.as_ref().is_some_and(|(_, at)| known.as_ref().is_none_or(|(_, known)| at > known))
     };
-    if later(&holder.bundle, &one.bundle) {
+    // What it says on a stream to one replica counts more than what another has answered.
+    if by_itself == (false, true) || by_itself != (true, false) && later(&holder.bundle, &one.bundle) {
         holder.bundle.clone_from(&one.bundle);
     }
     if later(&holder.moved, &one.moved) {

@@ -74,6 +74,26 @@ fn what_one_replica_signed_is_freed_by_what_another_one_heard_later() {
 }
 
 #[test]
+fn what_was_said_on_a_stream_to_one_replica_counts_more_than_what_another_has_answered_since() {
+    let of = |streams, roots: &str, seconds: i64| Holder {
+        streams,
+        bundle: Some((roots.to_owned(), at(seconds) * 1000)),
+        leaves: [("old".to_owned(), span(-50))].into(),
+        ..holder("a")
+    };
+    let trusts = |own: &Holder, other: &Holder| {
+        let (own, alive) = (bulletin("one", vec![own.clone()]), vec![bulletin("two", vec![other.clone()])]);
+        evidence(&Known { own, alive, ..Known::default() }, "two", &PATIENCE).readers[0].bundle.clone()
+    };
+    let (said, answered) = (of(true, "one", -9), of(false, "two", -3));
+    assert_eq!(trusts(&said, &answered).as_deref(), Some("one"));
+    assert_eq!(trusts(&answered, &said).as_deref(), Some("one"));
+    // Of two that were said the later one counts, and of two answers the last.
+    assert_eq!(trusts(&said, &of(true, "two", -3)).as_deref(), Some("two"));
+    assert_eq!(trusts(&of(false, "one", -9), &answered).as_deref(), Some("two"));
+}
+
+#[test]
 fn the_streams_of_a_silent_replica_are_lost_and_its_clients_may_have_more_than_it_told() {
     let agent = Holder {
         streams: true,
