@@ -12,6 +12,16 @@
 //! What the leader knows is what replicas have told it; see `census`. Some rules that it stands on are not the machine's, and
 //! are here as [`Fault`]s: a replica is known to others before it loads, stops to sign and to tell when it has not reached the
 //! store for a while, and looks at the store before it goes on.
+//!
+//! Where the model is kinder than what runs, so that it proves nothing there:
+//! - the streams of a replica that is cut off end here; what runs only takes no new ones;
+//! - an agent that has not said which authority its leaf is of is waited for here; what runs waits for it only if it knows of
+//!   a leaf ([`Fault::SilenceIsMoved`] shows what may come of that);
+//! - moments of different clocks that are too close to tell are not compared here; what runs compares them as those of one
+//!   clock, and leaves it to agents to refuse what ought not to sign ([`Fault::TrustsClocks`]);
+//! - an answer also reaches an agent that has lost its stream here; what runs stays with what it was told, and its answers do
+//!   not count;
+//! - what is published never goes back here; what runs looks afresh at the beginning of a term, and swaps by version.
 
 use std::io::Write;
 use std::sync::atomic::AtomicU64;
