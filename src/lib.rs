@@ -66,6 +66,8 @@ pub mod pod_certificates;
 
 pub mod sds;
 
+pub mod authz;
+
 pub mod rotation;
 
 pub mod agent;

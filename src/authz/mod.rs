@@ -1,0 +1,30 @@
+//! Policies to decisions: who may call what.
+//!
+//! ```text
+//! YAML → resource → apply: which policies a workload has → model ─► decide ─► ext_authz, explanations, audit
+//!                                                              └─► Envoy's RBAC
+//! ```
+
+mod decide;
+pub mod model;
+mod request;
+pub mod resource;
+mod workload;
+
+pub use decide::By;
+pub use decide::Decision;
+pub use decide::DryRun;
+pub use decide::Effect;
+pub use decide::Found;
+pub use decide::PolicySet;
+pub use decide::RuleRef;
+pub use decide::walk;
+pub use request::Http;
+pub use request::JWT_FILTER;
+pub use request::JWT_PAYLOAD;
+pub use request::PROPERTIES;
+pub use request::Peer;
+pub use request::Request;
+pub use workload::Mesh;
+pub use workload::Proxy;
+pub use workload::Workload;

@@ -1,0 +1,93 @@
+//! Pure: which objects do people write, and what of them cannot be read?
+//!
+//! Objects come from Kubernetes or from files, and are read alike. What is wrong with one is told with its path, and what is then
+//! done; it only ever reduces access.
+
+mod fault;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+pub use crate::authz::resource::fault::Fault;
+pub use crate::authz::resource::fault::Severity;
+
+/// The kinds of objects that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResourceKind {
+    /// `security.istio.io/v1` and `v1beta1`.
+    AuthorizationPolicy,
+    /// `security.istio.io/v1` and `v1beta1`.
+    RequestAuthentication,
+    /// `security.istio.io/v1` and `v1beta1`.
+    PeerAuthentication,
+    /// `rbac.istio.io/v1alpha1`.
+    ServiceRole,
+    /// `rbac.istio.io/v1alpha1`.
+    ServiceRoleBinding,
+    /// `rbac.istio.io/v1alpha1`.
+    RbacConfig,
+    /// `rbac.istio.io/v1alpha1`; there is one for the cluster.
+    ClusterRbacConfig,
+}
+
+/// Which object it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceId {
+    /// Its kind.
+    pub kind: ResourceKind,
+    /// Its namespace; empty for what belongs to the cluster.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ResourceKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::AuthorizationPolicy,
+        Self::RequestAuthentication,
+        Self::PeerAuthentication,
+        Self::ServiceRole,
+        Self::ServiceRoleBinding,
+        Self::RbacConfig,
+        Self::ClusterRbacConfig,
+    ];
+
+    /// As the object says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::RequestAuthentication => "RequestAuthentication",
+            Self::PeerAuthentication => "PeerAuthentication",
+            Self::ServiceRole => "ServiceRole",
+            Self::ServiceRoleBinding => "ServiceRoleBinding",
+            Self::RbacConfig => "RbacConfig",
+            Self::ClusterRbacConfig => "ClusterRbacConfig",
+        }
+    }
+
+    /// The API group.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::AuthorizationPolicy | Self::RequestAuthentication | Self::PeerAuthentication => {
+                "security.istio.io"
+            }
+            Self::ServiceRole | Self::ServiceRoleBinding | Self::RbacConfig | Self::ClusterRbacConfig => {
+                "rbac.istio.io"
+            }
+        }
+    }
+}
+
+impl fmt::Display for ResourceId {
+    /// `Kind namespace/name`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.is_empty() {
+            true => write!(f, "{} {}", self.kind.as_str(), self.name),
+            false => write!(f, "{} {}/{}", self.kind.as_str(), self.namespace, self.name),
+        }
+    }
+}
+
+/// Labels that pods must have; without any, all pods are meant.
+pub type Selector = BTreeMap<String, String>;
