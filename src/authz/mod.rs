@@ -6,6 +6,7 @@
 //! ```
 
 mod decide;
+mod layer;
 mod matcher;
 pub mod model;
 mod policy_set;

@@ -9,6 +9,7 @@ use std::ops::Range;
 use foldhash::fast::FixedState;
 
 use crate::authz::matcher::access::frequency;
+use crate::authz::matcher::hidden::Hidden;
 use crate::authz::matcher::rules::LANES;
 use crate::authz::matcher::rules::Rules;
 use crate::authz::matcher::rules::TermAt;
@@ -125,11 +126,17 @@ impl Broad {
     }
 
     /// Lowers the entry of each lane in `best` to the first of its rules that matches, if that is lower.
-    pub(super) fn find(&self, rules: &Rules, scratch: &mut Scratch, best: &mut [u32; LANES]) {
+    pub(super) fn find(
+        &self,
+        rules: &Rules,
+        hidden: &Hidden,
+        scratch: &mut Scratch,
+        best: &mut [u32; LANES],
+    ) {
         for rule in &self.wide {
-            look(rules, *rule, &scratch.truths, best);
+            look(rules, hidden, *rule, &scratch.truths, best);
         }
-        if self.clauses.is_empty() || self.find_few(rules, scratch, best) {
+        if self.clauses.is_empty() || self.find_few(rules, hidden, scratch, best) {
             return;
         }
         let Scratch { truths, alive, satisfied, .. } = scratch;
@@ -144,16 +151,21 @@ impl Broad {
         }
         for (lane, best) in self.lanes.iter().zip(best) {
             let words = alive.get(lane.clone()).unwrap_or_default();
-            let Some((place, word)) = words.iter().enumerate().find(|(_, word)| **word != 0) else {
-                continue;
-            };
-            let clause = (lane.start + place) * 64 + word.trailing_zeros() as usize;
-            *best = self.clauses.get(clause).copied().unwrap_or(NONE).min(*best);
+            let matching = (lane.start..).zip(words).flat_map(|(place, word)| bits(place, *word));
+            let rules_of = matching.filter_map(|clause| self.clauses.get(clause));
+            let first = rules_of.copied().find(|rule| !rules.is_hidden(*rule, hidden));
+            *best = first.unwrap_or(NONE).min(*best);
         }
     }
 
     /// The same where all clauses have a first term and those that it leaves are few: they are looked at for themselves.
-    fn find_few(&self, rules: &Rules, scratch: &mut Scratch, best: &mut [u32; LANES]) -> bool {
+    fn find_few(
+        &self,
+        rules: &Rules,
+        hidden: &Hidden,
+        scratch: &mut Scratch,
+        best: &mut [u32; LANES],
+    ) -> bool {
         let Some(slot) = self.slots.first().filter(|slot| !slot.is_any_free) else { return false };
         let most = 8 + self.all.len() / 4;
         scratch.candidates.clear();
@@ -167,7 +179,7 @@ impl Broad {
         }
         for clause in &scratch.candidates {
             let rule = self.clauses.get(*clause as usize).copied().unwrap_or(NONE);
-            look(rules, rule, &scratch.truths, best);
+            look(rules, hidden, rule, &scratch.truths, best);
         }
         true
     }
@@ -182,12 +194,24 @@ impl Broad {
     }
 }
 
-/// Lowers the entry of a rule's lane to it, if it matches and is lower.
-pub(super) fn look(rules: &Rules, rule: u32, truths: &[Atom], best: &mut [u32; LANES]) {
+/// The places of the bits that are set in the word at `place`.
+fn bits(place: usize, mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (word != 0).then(|| {
+            let bit = word.trailing_zeros() as usize;
+            word &= word - 1;
+            place * 64 + bit
+        })
+    })
+}
+
+/// Lowers the entry of a rule's lane to it, if it matches, is lower and not hidden.
+pub(super) fn look(rules: &Rules, hidden: &Hidden, rule: u32, truths: &[Atom], best: &mut [u32; LANES]) {
     let Some((_, lane)) = rules.at(rule) else { return };
     if let Some(best) = best.get_mut(lane as usize)
         && rule < *best
         && rules.matches(rule, truths)
+        && !rules.is_hidden(rule, hidden)
     {
         *best = rule;
     }

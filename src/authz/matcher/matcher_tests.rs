@@ -7,6 +7,9 @@ use serde_json::Map;
 use serde_json::Value as Json;
 use serde_json::json;
 
+use crate::authz::decide::By;
+use crate::authz::decide::Decision;
+use crate::authz::decide::RuleRef;
 use crate::authz::decide::walk;
 use crate::authz::model::Action;
 use crate::authz::model::Atom;
@@ -161,15 +164,53 @@ fn with<T>(owned: &Owned, ask: impl FnOnce(&Request<'_>) -> T) -> T {
     })
 }
 
-fn agrees(policies: Vec<Policy>, requests: &[Owned]) {
-    let set = PolicySet::new(policies.iter().cloned().map(Arc::new).collect());
+fn agrees(policies: &[Policy], requests: &[Owned]) {
+    holds_to_walking(&PolicySet::new(shared(policies)), policies, requests);
+}
+
+fn shared(policies: &[Policy]) -> Vec<Arc<Policy>> {
+    policies.iter().cloned().map(Arc::new).collect()
+}
+
+/// A decision with the rules that it points at, by their names.
+fn named(decision: Decision, find: impl Fn(RuleRef) -> (PolicyName, u32)) -> String {
+    let find = |at: Option<RuleRef>| at.map(&find);
+    let by = match decision.by {
+        By::Rule(rule) => format!("{:?}", find(Some(rule))),
+        other => format!("{other:?}"),
+    };
+    let dry_run = (find(decision.dry_run.deny), decision.dry_run.allow.map(find));
+    format!(
+        "{:?} by {by}, {:?} {:?}, {dry_run:?}",
+        decision.effect,
+        find(decision.custom),
+        find(decision.audit)
+    )
+}
+
+/// `policies` have names in ascending order.
+fn holds_to_walking(set: &PolicySet, policies: &[Policy], requests: &[Owned]) {
     let connections: Vec<Policy> = policies.iter().map(Policy::for_connections).collect();
     for owned in requests {
         with(owned, |request| {
-            let policies = if request.http.is_some() { &policies } else { &connections };
-            assert_eq!(set.decide(request), walk(policies.iter(), request), "{request:?}");
+            let policies = if request.http.is_some() { policies } else { &connections };
+            let decided = named(set.decide(request), |at| {
+                (set.rule(request, at).expect("it points at a rule").name().clone(), at.rule)
+            });
+            let walked = named(walk(policies.iter(), request), |at| {
+                (policies[at.policy as usize].name.clone(), at.rule)
+            });
+            assert_eq!(decided, walked, "{request:?}");
         });
     }
+}
+
+/// Gives policies their names, in ascending order.
+fn numbered(mut policies: Vec<Policy>) -> Vec<Policy> {
+    for (at, policy) in policies.iter_mut().enumerate() {
+        policy.name.name = format!("p{at:04}").into();
+    }
+    policies
 }
 
 proptest! {
@@ -180,7 +221,7 @@ proptest! {
         policies in proptest::collection::vec(policy(), 0..12),
         requests in proptest::collection::vec(request(), 1..12),
     ) {
-        agrees(policies, &requests);
+        agrees(&numbered(policies), &requests);
     }
 }
 
@@ -193,6 +234,32 @@ proptest! {
         policies in proptest::collection::vec(policy(), 200..400),
         requests in proptest::collection::vec(request(), 12),
     ) {
-        agrees(policies, &requests);
+        agrees(&numbered(policies), &requests);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Any number of changes later, a set decides as one that was compiled at once.
+    #[test]
+    fn a_set_that_changed_decides_as_a_new_one(
+        policies in proptest::collection::vec(policy(), 1..12),
+        changes in proptest::collection::vec((0_usize..12, proptest::option::of(policy())), 1..8),
+        requests in proptest::collection::vec(request(), 6),
+    ) {
+        let mut now: Vec<Option<Arc<Policy>>> = shared(&numbered(policies)).into_iter().map(Some).collect();
+        now.resize(12, None);
+        let mut set = PolicySet::new(now.iter().flatten().cloned().collect());
+        for (place, change) in changes {
+            let named = change.map(|mut policy| {
+                policy.name.name = format!("p{place:04}").into();
+                Arc::new(policy)
+            });
+            now[place] = named;
+            set = set.with(now.iter().flatten().cloned().collect());
+            let all: Vec<Policy> = now.iter().flatten().map(|policy| Policy::clone(policy)).collect();
+            holds_to_walking(&set, &all, &requests);
+        }
     }
 }

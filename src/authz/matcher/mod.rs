@@ -13,6 +13,7 @@ mod blocks;
 mod broad;
 mod derived;
 mod facts;
+pub(super) mod hidden;
 mod rules;
 mod scratch;
 mod templates;
@@ -24,16 +25,16 @@ use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
-use crate::authz::decide::Matches;
 use crate::authz::decide::RuleRef;
 use crate::authz::matcher::access::Access;
 use crate::authz::matcher::broad::Broad;
 use crate::authz::matcher::derived::Derived;
 use crate::authz::matcher::derived::DerivedAtoms;
 use crate::authz::matcher::facts::Facts;
+use crate::authz::matcher::hidden::Hidden;
 use crate::authz::matcher::rules::Group;
-use crate::authz::matcher::rules::LANES;
-use crate::authz::matcher::rules::Lane;
+pub(super) use crate::authz::matcher::rules::LANES;
+pub(super) use crate::authz::matcher::rules::Lane;
 use crate::authz::matcher::rules::Rules;
 use crate::authz::matcher::scratch::Scratch;
 use crate::authz::matcher::trie::Atom as Number;
@@ -57,8 +58,6 @@ pub(super) struct Matcher {
     rules: Rules,
     access: Access,
     broad: Broad,
-    has_allow: bool,
-    has_would_allow: bool,
 }
 
 impl Matcher {
@@ -66,11 +65,8 @@ impl Matcher {
     pub(super) fn new<'a>(policies: impl Iterator<Item = &'a Policy> + Clone) -> Self {
         let mut compiler = Compiler::default();
         let mut ordered: Vec<(Lane, u32, u32, &Rule)> = Vec::new();
-        let mut matcher = Self::default();
         for (policy, place) in policies.zip(0..) {
             let lane = lane(policy);
-            matcher.has_allow |= lane == Lane::Allow;
-            matcher.has_would_allow |= lane == Lane::WouldAllow;
             ordered.extend(policy.rules.iter().zip(0..).map(|(rule, at)| (lane, place, at, rule)));
         }
         ordered.sort_by_key(|(lane, policy, rule, _)| (*lane, *policy, *rule));
@@ -88,38 +84,34 @@ impl Matcher {
             rules: compiler.rules,
             access,
             broad,
-            ..matcher
         }
     }
 
-    /// The first rule that matches of each kind.
-    pub(super) fn find(&self, request: &Request<'_>) -> Matches {
+    /// The first rule that matches of each lane, but for those of policies that are `hidden`. Whether there are policies that allow is
+    /// not known here.
+    pub(super) fn find(&self, request: &Request<'_>, hidden: &Hidden) -> [Option<RuleRef>; LANES] {
         SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
-            Ok(mut scratch) => self.find_in(request, &mut scratch),
-            Err(_) => self.find_in(request, &mut Scratch::default()),
+            Ok(mut scratch) => self.find_in(request, hidden, &mut scratch),
+            Err(_) => self.find_in(request, hidden, &mut Scratch::default()),
         })
     }
 
-    fn find_in(&self, request: &Request<'_>, scratch: &mut Scratch) -> Matches {
+    fn find_in(
+        &self,
+        request: &Request<'_>,
+        hidden: &Hidden,
+        scratch: &mut Scratch,
+    ) -> [Option<RuleRef>; LANES] {
         self.facts.find(request, scratch);
         self.derived.find(&mut scratch.truths);
         let mut best = [u32::MAX; LANES];
         for atom in &scratch.truths {
             for rule in self.access.rules(*atom) {
-                broad::look(&self.rules, *rule, &scratch.truths, &mut best);
+                broad::look(&self.rules, hidden, *rule, &scratch.truths, &mut best);
             }
         }
-        self.broad.find(&self.rules, scratch, &mut best);
-        let [custom, audit, deny, allow, would_deny, would_allow] =
-            best.map(|rule| self.rules.at(rule).map(|(at, _)| at));
-        Matches {
-            custom,
-            audit,
-            deny,
-            allow: self.has_allow.then_some(allow),
-            would_deny,
-            would_allow: self.has_would_allow.then_some(would_allow),
-        }
+        self.broad.find(&self.rules, hidden, scratch, &mut best);
+        best.map(|rule| self.rules.at(rule).map(|(at, _)| at))
     }
 
     /// The memory it takes, in bytes, about.
@@ -128,7 +120,8 @@ impl Matcher {
     }
 }
 
-fn lane(policy: &Policy) -> Lane {
+/// The lane of a policy's rules.
+pub(super) fn lane(policy: &Policy) -> Lane {
     match (&policy.action, policy.dry_run) {
         (Action::Custom { .. }, _) => Lane::Custom,
         (Action::Audit, _) => Lane::Audit,

@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use crate::authz::decide::RuleRef;
 use crate::authz::matcher::derived::is_true;
+use crate::authz::matcher::hidden::Hidden;
 use crate::authz::matcher::trie::Atom;
 use crate::authz::matcher::trie::number;
 
 /// What a rule's policy does with what it matches. Rules are numbered by lane first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Lane {
+pub(in crate::authz) enum Lane {
     Custom,
     Audit,
     Deny,
@@ -19,7 +20,7 @@ pub(super) enum Lane {
 }
 
 /// How many lanes there are.
-pub(super) const LANES: usize = 6;
+pub(in crate::authz) const LANES: usize = 6;
 
 /// Conjunctions of terms on their way in, any of which has to hold; a term is whether it is negated, and its values in ascending
 /// order.
@@ -131,6 +132,11 @@ impl Rules {
     /// Whether a rule matches where `truths` hold.
     pub(super) fn matches(&self, rule: u32, truths: &[Atom]) -> bool {
         self.groups(rule).all(|mut group| group.any(|mut terms| terms.all(|term| term.holds(truths))))
+    }
+
+    /// Whether the policy of a rule does not count.
+    pub(super) fn is_hidden(&self, rule: u32, hidden: &Hidden) -> bool {
+        !hidden.is_empty() && self.rules.get(rule as usize).is_none_or(|rule| hidden.contains(rule.at.policy))
     }
 
     /// The memory it takes, in bytes.
