@@ -197,9 +197,8 @@ fn holds_to_walking(set: &PolicySet, policies: &[Policy], requests: &[Owned]) {
             let decided = named(set.decide(request), |at| {
                 (set.rule(request, at).expect("it points at a rule").name().clone(), at.rule)
             });
-            let walked = named(walk(policies, request), |at| {
-                (policies[at.policy as usize].name.clone(), at.rule)
-            });
+            let walked =
+                named(walk(policies, request), |at| (policies[at.policy as usize].name.clone(), at.rule));
             assert_eq!(decided, walked, "{request:?}");
         });
     }
