@@ -7,8 +7,10 @@
 
 mod apply;
 mod decide;
+mod index;
 mod jwt_issuer;
 mod layer;
+mod library;
 mod lower;
 mod matcher;
 pub mod model;
@@ -27,9 +29,12 @@ pub use decide::Effect;
 pub use decide::Matches;
 pub use decide::RuleRef;
 pub use decide::walk;
+pub use index::Index;
 pub use jwt_issuer::JwtIssuer;
 pub use jwt_issuer::Keys;
 pub use jwt_issuer::TokenPlace;
+pub use library::Library;
+pub use library::Told;
 pub use mtls::Mtls;
 pub use mtls::MtlsMode;
 pub use policy_set::Found;
