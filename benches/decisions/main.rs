@@ -5,7 +5,7 @@
 //! same run, walking through the same policies, which is what a linear evaluator does. A figure is the median of several batches; the
 //! growth exponent is the slope of log time over log count, from 10 policies up.
 //!
-//! Before anything is timed, both must decide alike.
+//! Before anything is timed, both must decide alike. Then, how soon a change is in force (`updates`).
 
 #![allow(missing_docs, reason = "a bench has no readers of its API")]
 #![allow(
@@ -22,6 +22,7 @@
 mod shapes;
 #[path = "../../tests/support/mod.rs"]
 mod support;
+mod updates;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -81,6 +82,7 @@ fn main() {
     }
     figure("decide_growth_exponent_worst", format!("{worst:.3}"), "exponent");
     figure("decide_adversarial_gain", format!("{gain:.0}"), "ratio");
+    updates::measure();
 }
 
 struct Point {
