@@ -67,7 +67,9 @@ impl Facts {
         let Scratch { truths, waiting, lower, .. } = scratch;
         truths.clear();
         if let Some(peer) = &request.peer {
-            truths.extend(self.peer);
+            if let Some(atom) = self.peer {
+                truths.push(atom);
+            }
             if let Some(texts) = &self.peer_uri {
                 for uri in peer.uris {
                     texts.matching(uri, |atom| truths.push(atom));
@@ -77,7 +79,9 @@ impl Facts {
         address(self.source_ip.as_ref(), request.source_ip, truths);
         address(self.remote_ip.as_ref(), request.remote_ip, truths);
         address(self.destination_ip.as_ref(), request.destination_ip, truths);
-        truths.extend(request.destination_port.and_then(|port| self.ports.get(&port)));
+        if let Some(atom) = request.destination_port.and_then(|port| self.ports.get(&port)) {
+            truths.push(*atom);
+        }
         if let Some(texts) = &self.sni {
             texts.matching(request.sni, |atom| truths.push(atom));
         }
@@ -91,10 +95,13 @@ impl Facts {
             if let Some(texts) = &self.method {
                 texts.matching(http.method, |atom| truths.push(atom));
             }
-            if let Some(texts) = &self.path {
-                texts.matching(http.bare_path(), |atom| truths.push(atom));
+            if self.path.is_some() || !self.templates.is_empty() {
+                let path = http.bare_path();
+                if let Some(texts) = &self.path {
+                    texts.matching(path, |atom| truths.push(atom));
+                }
+                self.templates.matching(path, waiting, |atom| truths.push(atom));
             }
-            self.templates.matching(http.bare_path(), waiting, |atom| truths.push(atom));
             self.headers(http, truths);
         }
         if request.metadata.is_some() {
@@ -102,8 +109,10 @@ impl Facts {
                 metadata.find(request, truths);
             }
         }
-        truths.sort_unstable();
-        truths.dedup();
+        if truths.len() > 1 {
+            truths.sort_unstable();
+            truths.dedup();
+        }
     }
 
     fn headers(&self, http: &Http<'_>, truths: &mut Vec<Number>) {
