@@ -7,6 +7,7 @@
 
 mod apply;
 mod decide;
+pub mod envoy;
 pub mod header_lines;
 mod index;
 mod jwt_issuer;
