@@ -31,6 +31,7 @@ mod traffic;
 
 mod absent;
 mod agent;
+mod agreement;
 mod chains;
 mod crash;
 mod envoys;
