@@ -5,6 +5,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use burgrave::authority;
+use burgrave::authz;
 use burgrave::identity::SpiffeId;
 use burgrave::sds::Effect;
 use burgrave::sds::Event;
@@ -96,4 +97,36 @@ pub(crate) fn sealed(bytes: &[u8]) {
     }
     text.push_str("-----END AGE ENCRYPTED FILE-----\n");
     let _ = authority::open_within(&text, PASSPHRASE, 2);
+}
+
+/// Policies, as YAML. What is read reads the same again, applies, and migrates; and of what cannot be read nothing is allowed.
+pub(crate) fn policy(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(documents) = authz::resource::from_yaml(text) else { return };
+    let resources: Vec<authz::resource::Resource> = documents.resources.into_iter().flatten().collect();
+    for resource in &resources {
+        assert_eq!(authz::resource::Resource::read(&resource.to_json()).as_ref(), Ok(resource));
+        if let authz::resource::Spec::AuthorizationPolicy(lowered) = &resource.spec {
+            no_faulty_rule_allows(&lowered.policy, &resource.faults);
+        }
+    }
+    let mesh = authz::Mesh::of("cluster.local".parse().expect("it is a trust domain"));
+    let workload = authz::Workload { namespace: "default".to_owned(), ..authz::Workload::default() };
+    let applied = authz::apply(&resources, &workload, &mesh);
+    let _ = authz::PolicySet::new(applied.policies).decide(&authz::Request::default());
+    for migrated in authz::migrate(&resources, &[], &mesh).policies {
+        let read = authz::resource::Resource::read(&migrated).expect("what is migrated can be read");
+        assert!(!read.is_faulty(), "{:?}", read.faults);
+    }
+}
+
+fn no_faulty_rule_allows(policy: &authz::model::Policy, faults: &[authz::resource::Fault]) {
+    let errors = faults.iter().filter(|fault| fault.severity == authz::resource::Severity::Error);
+    for path in errors.map(|fault| fault.path.as_str()) {
+        let place = path.strip_prefix("spec.rules[").and_then(|rest| rest.split(']').next());
+        let index = place.and_then(|place| place.parse::<usize>().ok());
+        let allows = policy.action == authz::model::Action::Allow && !policy.dry_run;
+        let is_left = policy.rules.iter().any(|rule| index.is_none_or(|index| rule.index == index));
+        assert!(!(allows && is_left), "{path} cannot be read, and is allowed by");
+    }
 }

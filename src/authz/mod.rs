@@ -31,6 +31,7 @@ pub use decide::walk;
 pub use jwt_issuer::JwtIssuer;
 pub use jwt_issuer::Keys;
 pub use jwt_issuer::TokenPlace;
+pub use lower::Lowered;
 pub use migrate::Migration;
 pub use migrate::Service;
 pub use migrate::Unsaid;

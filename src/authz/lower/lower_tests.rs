@@ -506,6 +506,20 @@ fn a_field_with_one_bad_value_is_not_read_by_its_good_ones() {
 }
 
 #[test]
+fn what_is_done_about_an_unknown_field_is_told_as_it_is() {
+    for (spec, expected) in [
+        (json!({"x": 1, "rules": [{}]}), "the policy allows nothing until it is corrected"),
+        (json!({"x": 1, "action": "DENY", "rules": [{}]}), "it is left out"),
+        (json!({"x": 1, "action": "DENY"}), "the policy denies everything until it is corrected"),
+        (json!({"x": 1, "action": "NO"}), "the policy denies everything until it is corrected"),
+    ] {
+        let resource = read(spec.clone());
+        let fault = resource.faults.iter().find(|fault| fault.path == "spec.x").unwrap();
+        assert_eq!(fault.effect, expected, "{spec}");
+    }
+}
+
+#[test]
 fn a_misspelt_action_or_rules_close_what_they_are_for() {
     for spec in [
         json!({"acton": "DENY", "rules": [{}]}),
@@ -655,6 +669,7 @@ fn what_may_not_be_meant_is_warned_of_and_admitted() {
         (of_operation("paths", &["*a*"]), "stands for itself"),
         (of_operation("paths", &["a"]), "paths begin with `/`"),
         (of_operation("methods", &["get"]), "upper case"),
+        (of_source("trustDomains", &["td*"]), "other names of the mesh"),
     ] {
         let resource = read(spec.clone());
         assert!(!resource.is_faulty(), "{spec}");
