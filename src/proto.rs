@@ -44,6 +44,7 @@ pub mod admin {
 pub mod envoy {
     pub use envoy_types::pb::envoy::config::core::v3::DataSource;
     pub use envoy_types::pb::envoy::config::core::v3::Node;
+    pub use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
     pub use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::GenericSecret;
@@ -54,6 +55,9 @@ pub mod envoy {
     pub use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
     pub use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
     pub use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+    pub use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_client::ExtensionConfigDiscoveryServiceClient;
+    pub use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::ExtensionConfigDiscoveryService;
+    pub use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::ExtensionConfigDiscoveryServiceServer;
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
