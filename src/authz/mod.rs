@@ -5,6 +5,7 @@
 //!                                                              └─► Envoy's RBAC
 //! ```
 
+pub mod bridge;
 mod decide;
 pub mod model;
 mod request;
