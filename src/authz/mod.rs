@@ -7,7 +7,10 @@
 
 pub mod bridge;
 mod decide;
+mod layer;
+mod matcher;
 pub mod model;
+mod policy_set;
 mod request;
 pub mod resource;
 mod workload;
@@ -16,10 +19,11 @@ pub use decide::By;
 pub use decide::Decision;
 pub use decide::DryRun;
 pub use decide::Effect;
-pub use decide::Found;
-pub use decide::PolicySet;
+pub use decide::Matches;
 pub use decide::RuleRef;
 pub use decide::walk;
+pub use policy_set::Found;
+pub use policy_set::PolicySet;
 pub use request::Http;
 pub use request::JWT_FILTER;
 pub use request::JWT_PAYLOAD;
