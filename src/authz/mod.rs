@@ -5,16 +5,22 @@
 //!                                                              └─► Envoy's RBAC
 //! ```
 
+mod apply;
 pub mod bridge;
 mod decide;
+mod jwt_issuer;
 mod layer;
+mod lower;
 mod matcher;
 pub mod model;
+mod mtls;
 mod policy_set;
 mod request;
 pub mod resource;
 mod workload;
 
+pub use apply::Applied;
+pub use apply::apply;
 pub use decide::By;
 pub use decide::Decision;
 pub use decide::DryRun;
@@ -22,6 +28,11 @@ pub use decide::Effect;
 pub use decide::Matches;
 pub use decide::RuleRef;
 pub use decide::walk;
+pub use jwt_issuer::JwtIssuer;
+pub use jwt_issuer::Keys;
+pub use jwt_issuer::TokenPlace;
+pub use mtls::Mtls;
+pub use mtls::MtlsMode;
 pub use policy_set::Found;
 pub use policy_set::PolicySet;
 pub use request::Http;
