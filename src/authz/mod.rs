@@ -6,6 +6,7 @@
 //! ```
 
 mod decide;
+pub mod envoy;
 pub mod model;
 mod request;
 pub mod resource;
