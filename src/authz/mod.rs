@@ -8,6 +8,7 @@
 mod apply;
 pub mod bridge;
 mod decide;
+pub mod envoy;
 mod jwt_issuer;
 mod layer;
 mod lower;

@@ -30,6 +30,7 @@ mod pod_signer;
 mod traffic;
 
 mod absent;
+mod agreement;
 mod agent;
 mod chains;
 mod crash;
