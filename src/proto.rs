@@ -62,6 +62,7 @@ pub mod envoy {
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
     pub use envoy_types::pb::google::protobuf::Any;
+    pub use envoy_types::pb::google::protobuf::BytesValue;
     pub use envoy_types::pb::google::rpc::Status;
 }
 

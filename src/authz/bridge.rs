@@ -256,6 +256,20 @@ impl Bridge {
         (Some(refused) == self.target.as_ref()).then_some(why)
     }
 
+    /// Whether anything of `set` is shown, or may be shown again.
+    pub fn mentions(&self, set: &Set) -> bool {
+        let of = |at: &At| matches!(at, At::Set(one) if one == set);
+        let denies = |show: &Show| match (&show.deny, &set.deny) {
+            (Some(Cover::Of(these)), Some(deny)) => these.contains(deny),
+            _ => false,
+        };
+        let taken = self.taken.as_ref().is_some_and(|(at, show)| of(at) || denies(show));
+        of(&self.at)
+            || denies(&self.shown)
+            || taken
+            || [&self.target, &self.good, &self.going].into_iter().any(|one| one.as_ref() == Some(set))
+    }
+
     /// Whether nobody is there.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()

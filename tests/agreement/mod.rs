@@ -110,8 +110,8 @@ impl Set {
         };
         let providers = PROVIDERS.map(|name| (name.to_owned(), provider())).into();
         let options = Options { providers, ..Options::default() };
-        let chain = compile(&policies, layer, &options)
-            .unwrap_or_else(|refusal| panic!("{refusal}\n{policies:#?}"));
+        let chain =
+            compile(&policies, layer, &options).unwrap_or_else(|refusal| panic!("{refusal}\n{policies:#?}"));
         Self { decides: PolicySet::new(policies), chain }
     }
 }
@@ -135,9 +135,9 @@ async fn requests(stage: &Stage, caller: &Caller, dice: &mut Dice, sets: &mut [S
                 let printed: Vec<_> =
                     set.chain.in_order().filter_map(|filter| filter.to_json().ok()).collect();
                 let printed = serde_json::to_string_pretty(&printed).expect("JSON can be written");
-                outcome.differences.push(format!(
-                    "{difference}\n{asked:#?}\n{answer:#?}\n{policies:#?}\n{printed}"
-                ));
+                outcome
+                    .differences
+                    .push(format!("{difference}\n{asked:#?}\n{answer:#?}\n{policies:#?}\n{printed}"));
             }
         }
     }
@@ -275,8 +275,9 @@ fn holds(set: &Set, asked: &Asked, name: &str, action: &Action, dry_run: bool) -
         };
         policy.action == *action
             && policy.dry_run == dry_run
-            && policy.rules.iter().any(|rule| {
-                is_named(rule.index) && asked.with(|request| rule.holds(request))
-            })
+            && policy
+                .rules
+                .iter()
+                .any(|rule| is_named(rule.index) && asked.with(|request| rule.holds(request)))
     })
 }

@@ -32,9 +32,26 @@ use super::requests::VALUES;
 pub(crate) const PROVIDERS: [&str; 2] = ["opa", "opa-two"];
 
 const BLOCKS: [&str; 20] = [
-    "127.0.0.0/8", "127.0.0.1", "127.0.0.2/31", "127.9.9.9", "127.9.0.0/16", "0.0.0.0/0", "::/0", "::1", "::/127",
-    "::ffff:0:0/96", "::ffff:127.0.0.1", "9.9.9.9", "9.0.0.0/8", "2001:db8::/32", "2001:db8::2/127", "10.0.0.0/8",
-    "0.0.0.0/1", "128.0.0.0/1", "255.255.255.255", "10.1.2.3/31",
+    "127.0.0.0/8",
+    "127.0.0.1",
+    "127.0.0.2/31",
+    "127.9.9.9",
+    "127.9.0.0/16",
+    "0.0.0.0/0",
+    "::/0",
+    "::1",
+    "::/127",
+    "::ffff:0:0/96",
+    "::ffff:127.0.0.1",
+    "9.9.9.9",
+    "9.0.0.0/8",
+    "2001:db8::/32",
+    "2001:db8::2/127",
+    "10.0.0.0/8",
+    "0.0.0.0/1",
+    "128.0.0.0/1",
+    "255.255.255.255",
+    "10.1.2.3/31",
 ];
 
 /// Makes policies for callers of these ports.
@@ -124,9 +141,7 @@ impl Author<'_> {
             Atom::Host(_) => self.host(),
             Atom::Method(_) => self.method(),
             Atom::Path(_) | Atom::PathTemplate(_) => self.path(),
-            Atom::Header { name, .. } => {
-                Atom::Header { name: name.clone(), value: self.pattern(&VALUES) }
-            }
+            Atom::Header { name, .. } => Atom::Header { name: name.clone(), value: self.pattern(&VALUES) },
             Atom::Metadata { filter, path, .. } => self.metadata(filter.clone(), path.clone()),
         }
     }
@@ -178,7 +193,11 @@ impl Author<'_> {
 
     fn port(&mut self) -> Atom {
         let is_ours = self.dice.percent(60);
-        Atom::DestinationPort(*if is_ours { self.dice.pick(self.ports) } else { self.dice.pick(&[0, 80, 65535]) })
+        Atom::DestinationPort(*if is_ours {
+            self.dice.pick(self.ports)
+        } else {
+            self.dice.pick(&[0, 80, 65535])
+        })
     }
 
     fn sni(&mut self) -> Atom {

@@ -25,13 +25,59 @@ use super::stage::PROPERTY_HEADERS;
 use super::stage::SET;
 
 pub(crate) const PATHS: [&str; 42] = [
-    "/", "/a", "/a/b", "/a/b/", "//a", "/a//b", "/a/./b", "/a/../b", "/a%2Fb", "/a%2fb", "/%61/b", "/a/b;x=1",
-    "/a;y/b", "/A/B", "/a\\b", "/a/b?x=1", "/a?/b", "/?", "/a/b??", "/x.html?q", "/x?y=.html", "/v/1/x",
-    "/v//x", "/v/1/2/x", "/v/", "/v", "/v/1/x/", "/v/1/x?y", "/v/%2F/x", "/a*b", "/v/*/x", "/a/b%3Fx", "/v/1/2/",
-    "/a/b%00", "/a/b%", "/a/b+c", "/a/b/c/d/e", "/v/a/v/a/x", "/a.b/c~d_e-f", "/a:b@c", "/v/1/a//x", "/ab",
+    "/",
+    "/a",
+    "/a/b",
+    "/a/b/",
+    "//a",
+    "/a//b",
+    "/a/./b",
+    "/a/../b",
+    "/a%2Fb",
+    "/a%2fb",
+    "/%61/b",
+    "/a/b;x=1",
+    "/a;y/b",
+    "/A/B",
+    "/a\\b",
+    "/a/b?x=1",
+    "/a?/b",
+    "/?",
+    "/a/b??",
+    "/x.html?q",
+    "/x?y=.html",
+    "/v/1/x",
+    "/v//x",
+    "/v/1/2/x",
+    "/v/",
+    "/v",
+    "/v/1/x/",
+    "/v/1/x?y",
+    "/v/%2F/x",
+    "/a*b",
+    "/v/*/x",
+    "/a/b%3Fx",
+    "/v/1/2/",
+    "/a/b%00",
+    "/a/b%",
+    "/a/b+c",
+    "/a/b/c/d/e",
+    "/v/a/v/a/x",
+    "/a.b/c~d_e-f",
+    "/a:b@c",
+    "/v/1/a//x",
+    "/ab",
 ];
 pub(crate) const HOSTS: [&str; 9] = [
-    "svc.test", "SVC.test", "svc.test:80", "svc.test:8080", "svc.test.", "other.test", "svc", "127.0.0.1:80", "[::1]",
+    "svc.test",
+    "SVC.test",
+    "svc.test:80",
+    "svc.test:8080",
+    "svc.test.",
+    "other.test",
+    "svc",
+    "127.0.0.1:80",
+    "[::1]",
 ];
 pub(crate) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
 pub(crate) const HEADERS: [&str; 6] = ["x-h", "x-k", "x-absent", "cookie", "authorization", "accept"];
@@ -231,7 +277,8 @@ impl Asked {
     /// The request's bytes, for the set of that name.
     pub(crate) fn bytes(&self, set: &str) -> Vec<u8> {
         let http = self.http.as_ref().expect("only requests are sent");
-        let mut text = format!("{} {} HTTP/1.1\r\nhost: {}\r\n{SET}: {set}\r\n", http.method, http.path, http.host);
+        let mut text =
+            format!("{} {} HTTP/1.1\r\nhost: {}\r\n{SET}: {set}\r\n", http.method, http.path, http.host);
         for (name, value) in &http.headers {
             text += &format!("{name}: {value}\r\n");
         }

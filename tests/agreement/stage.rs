@@ -325,10 +325,12 @@ fn resource(place: usize, slot: Slot) -> String {
 // === what stays ===
 
 fn bootstrap(dir: &Path, form: Form, ports: &Ports, identities: &Identities) -> Value {
-    let source = |name: &str| json!({
-        "resource_api_version": "V3",
-        "path_config_source": {"path": file(dir, form, name)},
-    });
+    let source = |name: &str| {
+        json!({
+            "resource_api_version": "V3",
+            "path_config_source": {"path": file(dir, form, name)},
+        })
+    };
     let requests = |port: u16, tls: Option<&str>| {
         let mut chain = json!({"filters": [http(&source(ROUTES))]});
         if let Some(verification) = tls {
@@ -337,13 +339,15 @@ fn bootstrap(dir: &Path, form: Form, ports: &Ports, identities: &Identities) -> 
         listener(port, vec![chain])
     };
     let connections = |place: usize| {
-        let of = |slot: Slot| json!({
-            "name": resource(place, slot),
-            "config_discovery": {
-                "config_source": source(CONNECTIONS),
-                "type_urls": [burgrave::proto::filters::NetworkRbac::type_url()],
-            },
-        });
+        let of = |slot: Slot| {
+            json!({
+                "name": resource(place, slot),
+                "config_discovery": {
+                    "config_source": source(CONNECTIONS),
+                    "type_urls": [burgrave::proto::filters::NetworkRbac::type_url()],
+                },
+            })
+        };
         let mut filters = DECIDING.map(of).to_vec();
         filters.push(named("echo", "envoy.extensions.filters.network.echo.v3.Echo", json!({})));
         json!({"filters": filters})
@@ -353,9 +357,9 @@ fn bootstrap(dir: &Path, form: Form, ports: &Ports, identities: &Identities) -> 
         requests(ports.tls, Some("VERIFY_TRUST_CHAIN")),
         requests(ports.unverified, Some("ACCEPT_UNTRUSTED")),
     ];
-    listeners.extend(ports.connections.iter().enumerate().map(|(place, port)| {
-        listener(*port, vec![connections(place)])
-    }));
+    listeners.extend(
+        ports.connections.iter().enumerate().map(|(place, port)| listener(*port, vec![connections(place)])),
+    );
     let by_protocol = (0..CONNECTION_SETS).map(|place| {
         let mut chain = connections(place);
         chain["filter_chain_match"] = json!({"application_protocols": [protocol(place)]});
@@ -426,10 +430,12 @@ fn http(routes: &Value) -> Value {
         filters.push(open.to_json().expect("what is made is printed"));
     }
     filters.push(named("router", "envoy.extensions.filters.http.router.v3.Router", json!({})));
-    let told = |header: &str, value: &str| json!({
-        "header": {"key": header, "value": value},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-    });
+    let told = |header: &str, value: &str| {
+        json!({
+            "header": {"key": header, "value": value},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        })
+    };
     let of_rbac = |key: &str| format!("%DYNAMIC_METADATA(envoy.filters.http.rbac:{key})%");
     named(
         "http",

@@ -75,7 +75,11 @@ impl Wire {
     }
 
     /// Sends requests one behind the other and reads as many answers. `is_head` tells which have no body.
-    pub(crate) async fn exchange(&mut self, requests: &[u8], is_head: &[bool]) -> std::io::Result<Vec<Answer>> {
+    pub(crate) async fn exchange(
+        &mut self,
+        requests: &[u8],
+        is_head: &[bool],
+    ) -> std::io::Result<Vec<Answer>> {
         self.stream.write_all(requests).await?;
         let mut answers = Vec::with_capacity(is_head.len());
         for is_head in is_head {

@@ -30,8 +30,8 @@ mod pod_signer;
 mod traffic;
 
 mod absent;
-mod agreement;
 mod agent;
+mod agreement;
 mod chains;
 mod crash;
 mod envoys;

@@ -106,7 +106,8 @@ pub fn compile(policies: &[Policy], layer: Layer, options: &Options) -> Result<C
             &for_connections
         }
     };
-    let chain = Chain { custom: asking(policies, layer, options)?, rules: deciding(policies, layer, options)? };
+    let chain =
+        Chain { custom: asking(policies, layer, options)?, rules: deciding(policies, layer, options)? };
     chain.in_order().try_for_each(lint::filter)?;
     Ok(chain)
 }
@@ -167,7 +168,8 @@ fn deciding(policies: &[Policy], layer: Layer, options: &Options) -> Result<Vec<
         if rules.is_none() && shadow.is_none() {
             continue;
         }
-        let map = (slot == Slot::Allow && options.peers == Peers::Map).then(|| peers::map(&enforced)).flatten();
+        let map =
+            (slot == Slot::Allow && options.peers == Peers::Map).then(|| peers::map(&enforced)).flatten();
         let mut filter = Filter::of_rules(layer, slot, rules, shadow);
         if let Some(map) = map {
             filter.replace_rules(map);

@@ -88,7 +88,8 @@ pub(super) fn ask(layer: Layer, place: usize, name: &str, provider: &Provider) -
 /// Whether a rule for it was found, as the filter of rules wrote down.
 fn is_to_be_asked(filter: &str, slot: Slot, name: &str) -> MetadataMatcher {
     let key = format!("{}shadow_effective_policy_id", slot.shadow_prefix());
-    let begins = StringMatcher { ignore_case: false, match_pattern: Some(MatchPattern::Prefix(prefix(name))) };
+    let begins =
+        StringMatcher { ignore_case: false, match_pattern: Some(MatchPattern::Prefix(prefix(name))) };
     MetadataMatcher {
         filter: filter.to_owned(),
         path: vec![metadata_matcher::PathSegment {

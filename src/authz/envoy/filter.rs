@@ -80,7 +80,12 @@ impl Slot {
 
 impl Filter {
     /// A filter of rules. At least one of the two is there; rules that are nowhere would allow everything.
-    pub(super) fn of_rules(layer: Layer, slot: Slot, rules: Option<Rules>, shadow_rules: Option<Rules>) -> Self {
+    pub(super) fn of_rules(
+        layer: Layer,
+        slot: Slot,
+        rules: Option<Rules>,
+        shadow_rules: Option<Rules>,
+    ) -> Self {
         let shadow_rules_stat_prefix =
             shadow_rules.as_ref().map(|_| slot.shadow_prefix()).unwrap_or_default();
         let config = match layer {

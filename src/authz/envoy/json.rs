@@ -99,7 +99,12 @@ impl Fields {
         self
     }
 
-    fn with_some<T>(self, name: &str, part: &Option<T>, write: fn(&T) -> Written) -> Result<Self, Unprintable> {
+    fn with_some<T>(
+        self,
+        name: &str,
+        part: &Option<T>,
+        write: fn(&T) -> Written,
+    ) -> Result<Self, Unprintable> {
         Ok(match part {
             Some(part) => self.with(name, write(part)?),
             None => self,
@@ -123,7 +128,8 @@ fn list<T>(list: &[T], write: fn(&T) -> Written) -> Written {
 // === filters ===
 
 fn http_rbac(one: &HttpRbac) -> Result<Map<String, Value>, Unprintable> {
-    let HttpRbac { rules, matcher, shadow_rules, rules_stat_prefix, shadow_rules_stat_prefix, .. } = one.clone();
+    let HttpRbac { rules, matcher, shadow_rules, rules_stat_prefix, shadow_rules_stat_prefix, .. } =
+        one.clone();
     let fields = Fields::default()
         .with_some("rules", &rules, self::rules)?
         .with_some("matcher", &matcher, self::matcher)?
@@ -233,7 +239,8 @@ fn grpc_service(one: &GrpcService) -> Written {
 fn rules(one: &Rules) -> Written {
     let written = Rules { action: one.action, policies: one.policies.clone(), audit_logging_options: None };
     nothing_beside(one, &written)?;
-    let action = RulesAction::try_from(one.action).map_err(|_| unknown("envoy.config.rbac.v3.RBAC.action"))?;
+    let action =
+        RulesAction::try_from(one.action).map_err(|_| unknown("envoy.config.rbac.v3.RBAC.action"))?;
     // In the order in which Envoy reads them, and so that the same policies are always written alike.
     let in_order: BTreeMap<_, _> = one.policies.iter().collect();
     let mut policies = Map::new();
@@ -328,7 +335,11 @@ fn text(one: &StringMatcher) -> Written {
 
 fn range(one: &CidrRange) -> Written {
     let length = one.prefix_len.as_ref().map(|length| length.value);
-    Ok(Fields::default().with("address_prefix", one.address_prefix.as_str()).with("prefix_len", length).0.into())
+    Ok(Fields::default()
+        .with("address_prefix", one.address_prefix.as_str())
+        .with("prefix_len", length)
+        .0
+        .into())
 }
 
 fn sourced(one: &SourcedMetadata) -> Written {
@@ -351,7 +362,9 @@ fn value(one: &ValueMatcher) -> Written {
     match &one.match_pattern {
         Some(value_matcher::MatchPattern::StringMatch(one)) => Ok(json!({"string_match": text(one)?})),
         Some(value_matcher::MatchPattern::ListMatch(list)) => match &list.match_pattern {
-            Some(list_matcher::MatchPattern::OneOf(one)) => Ok(json!({"list_match": {"one_of": value(one)?}})),
+            Some(list_matcher::MatchPattern::OneOf(one)) => {
+                Ok(json!({"list_match": {"one_of": value(one)?}}))
+            }
             None => Err(unknown("an empty list matcher")),
         },
         _ => Err(unknown("a value matcher of another kind")),
@@ -378,7 +391,9 @@ fn any(one: &Any) -> Written {
     }
     if one.type_url == UriTemplateMatchConfig::type_url() {
         let config: UriTemplateMatchConfig = unpacked(one)?;
-        return typed::<UriTemplateMatchConfig>(Fields::default().with("path_template", config.path_template).0);
+        return typed::<UriTemplateMatchConfig>(
+            Fields::default().with("path_template", config.path_template).0,
+        );
     }
     if one.type_url == Verdict::type_url() {
         let verdict: Verdict = unpacked(one)?;

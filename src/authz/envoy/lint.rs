@@ -82,7 +82,9 @@ pub fn filter(filter: &Filter) -> Result<(), Unsound> {
     };
     match (rules, map) {
         (Some(_), Some(_)) => return Err(unsound(None, "Envoy does not read rules beside a map")),
-        (None, None) if shadow.is_none() => return Err(unsound(None, "without rules Envoy allows everything")),
+        (None, None) if shadow.is_none() => {
+            return Err(unsound(None, "without rules Envoy allows everything"));
+        }
         _ if has_other => return Err(unsound(None, "a map for dry run is not made here")),
         _ => {}
     }

@@ -152,8 +152,12 @@ impl Side for Permission {
             Atom::Sni(value) => {
                 matcher(value, Case::Counts).map_or(Rule::Any(true), Rule::RequestedServerName)
             }
-            Atom::Host(value) => pseudo(":authority", value, Case::Ignored).map_or(Rule::Any(true), Rule::Header),
-            Atom::Method(value) => pseudo(":method", value, Case::Counts).map_or(Rule::Any(true), Rule::Header),
+            Atom::Host(value) => {
+                pseudo(":authority", value, Case::Ignored).map_or(Rule::Any(true), Rule::Header)
+            }
+            Atom::Method(value) => {
+                pseudo(":method", value, Case::Counts).map_or(Rule::Any(true), Rule::Header)
+            }
             Atom::Path(value) => path(value).map_or(Rule::Any(true), Rule::UrlPath),
             Atom::PathTemplate(template) => Rule::UriTemplate(uri_template(template)),
             Atom::Header { name, value } => Rule::Header(header(name, value)),
@@ -194,7 +198,9 @@ impl Side for Principal {
 
     fn atom(atom: &Atom) -> Option<Self> {
         Some(named(match atom {
-            Atom::DestinationIp(_) | Atom::DestinationPort(_) | Atom::Sni(_) | Atom::PathTemplate(_) => return None,
+            Atom::DestinationIp(_) | Atom::DestinationPort(_) | Atom::Sni(_) | Atom::PathTemplate(_) => {
+                return None;
+            }
             Atom::Peer => Identifier::Custom(mtls(None)),
             Atom::PeerUri(value) => Identifier::Custom(mtls(Some(value))),
             Atom::SourceIp(block) => Identifier::DirectRemoteIp(range(*block)),

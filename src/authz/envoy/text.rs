@@ -70,12 +70,9 @@ mod tests {
     #[test]
     fn what_every_text_fits_needs_no_matcher() {
         let empty = || Box::from("");
-        for pattern in [
-            Pattern::Any,
-            Pattern::Prefix(empty()),
-            Pattern::Suffix(empty()),
-            Pattern::Contains(empty()),
-        ] {
+        for pattern in
+            [Pattern::Any, Pattern::Prefix(empty()), Pattern::Suffix(empty()), Pattern::Contains(empty())]
+        {
             assert_eq!(matcher(&pattern, Case::Counts), None, "{pattern:?}");
         }
         let exact = matcher(&Pattern::Exact(empty()), Case::Counts).unwrap();
