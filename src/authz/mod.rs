@@ -6,6 +6,7 @@
 //! ```
 
 mod apply;
+pub mod bootstrap;
 pub mod bridge;
 mod decide;
 mod enforcement;
@@ -15,6 +16,7 @@ mod jwt_issuer;
 mod layer;
 mod lower;
 mod matcher;
+mod metrics;
 pub mod model;
 mod mtls;
 mod parts;
