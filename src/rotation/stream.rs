@@ -58,7 +58,8 @@ impl AgentService {
         SecretDiscoveryServiceServer::new(self)
     }
 
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+    /// Proves who opens a stream.
+    pub(super) async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         if let Some(why) = self.census.fenced() {
             return Err(Status::unavailable(why));
         }
