@@ -78,6 +78,11 @@ pub struct RawCa {
     #[arg(long, env = "BURGRAVE_BUNDLE_FILE", value_name = "FILE", help_heading = "Root")]
     pub bundle_file: Option<PathBuf>,
 
+    /// Directory with policies as YAML files, looked at for changes, for a CA without a cluster: agents are told those that apply to
+    /// their service account's namespace and select no labels
+    #[arg(long, env = "BURGRAVE_POLICIES", value_name = "DIR", help_heading = "Policies")]
+    pub policies: Option<PathBuf>,
+
     /// Life of a leaf whose request asks for none [default: 24h]
     #[arg(long, env = "BURGRAVE_LEAF_LIFETIME", value_name = "DURATION", help_heading = "Leaves")]
     pub leaf_lifetime: Option<HumanDuration>,
@@ -150,6 +155,8 @@ pub struct CaConfig {
     pub rotation: RotationConfig,
     /// Unix socket for operators.
     pub admin_socket: Option<PathBuf>,
+    /// Directory with policies.
+    pub policies: Option<PathBuf>,
     /// File to write the trusted roots to.
     pub bundle_file: Option<PathBuf>,
     /// Times of leaves.
@@ -332,6 +339,7 @@ impl RawCa {
             },
             rotation,
             admin_socket,
+            policies: raw.policies,
             bundle_file: raw.bundle_file,
             profile,
             audiences: audiences(raw.token_audiences)?,

@@ -4,6 +4,7 @@ mod attestation;
 mod cluster;
 mod complaints;
 mod error;
+mod policies;
 mod root;
 mod rotation;
 mod serving;
@@ -45,8 +46,11 @@ use crate::roles::ca::serving::Serving;
 use crate::roles::ca::standing::Standing;
 use crate::rotation::AdminService;
 use crate::rotation::Door;
+use crate::rotation::PolicyService;
 use crate::rotation::RotationMetrics;
+use crate::sds::Discovery;
 use crate::sds::SdsMetrics;
+use crate::sds::Subscribers;
 use crate::telemetry::Expiries;
 use crate::tls;
 use crate::tls::HotCertificate;
@@ -185,13 +189,18 @@ impl Ca {
             clock: &self.clock,
         };
         let rotation = Rotation::new(&parts, &mut self.background);
+        let sds_metrics = SdsMetrics::new(&mut registry);
         let agents = rotation.agents(
             &parts,
             self.attestor.clone(),
-            SdsMetrics::new(&mut registry),
+            sds_metrics.clone(),
             &mut self.background,
             stop.clone(),
         );
+        let policies = policies::source(&self.config, &mut registry, &mut self.background).map(|source| {
+            let discovery = Discovery::new(Subscribers::default(), sds_metrics, stop.clone());
+            policies::service(source, &agents, discovery)
+        });
         let operators_over_tls = rotation.admin_over_tls(self.cluster.as_ref());
         let operators = operators(self.operators, &rotation, stop.clone())?;
         let standing = Standing {
@@ -222,6 +231,7 @@ impl Ca {
             .max_connection_age_grace(REQUEST)
             .add_service(CertificateService::server(pipeline))
             .add_service(agents.server())
+            .add_optional_service(policies.map(PolicyService::server))
             .add_optional_service(operators_over_tls.map(AdminService::server))
             .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
         let drained = async {
