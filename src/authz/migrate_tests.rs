@@ -371,7 +371,7 @@ fn decided(resources: &[Resource], workload: &Workload, sample: &Sample) -> (Eff
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_migrated_decides_alike(
