@@ -5,6 +5,7 @@
 //!                                                              └─► Envoy's RBAC
 //! ```
 
+pub mod cluster;
 mod decide;
 pub mod model;
 mod request;

@@ -72,6 +72,11 @@ impl<K: Clone + Eq + Hash, V> Mirror<K, V> {
         self.objects.values()
     }
 
+    /// All objects, in no order, to be changed in their place.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.objects.values_mut()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.objects.len()
