@@ -1,5 +1,8 @@
 //! Pure: may it? The order of Istio: custom, deny, allow; and what would have been.
 
+use std::borrow::Borrow;
+use std::sync::Arc;
+
 use crate::authz::model::Action;
 use crate::authz::model::Policy;
 use crate::authz::model::PolicyName;
@@ -9,8 +12,8 @@ use crate::authz::request::Request;
 /// A compiled, immutable set of the policies that apply to one workload.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
-    policies: Vec<Policy>,
-    connections: Vec<Policy>,
+    policies: Vec<Arc<Policy>>,
+    connections: Vec<Arc<Policy>>,
 }
 
 /// What is decided. It holds no texts: [`PolicySet::rule`] names what it points at.
@@ -77,13 +80,13 @@ pub struct Found<'a> {
 
 impl PolicySet {
     /// Compiles the policies that apply to one workload.
-    pub fn new(policies: Vec<Policy>) -> Self {
-        let connections = policies.iter().map(Policy::for_connections).collect();
+    pub fn new(policies: Vec<Arc<Policy>>) -> Self {
+        let connections = policies.iter().map(|policy| Arc::new(policy.for_connections())).collect();
         Self { policies, connections }
     }
 
     /// The policies, in the order that [`RuleRef::policy`] counts.
-    pub fn policies(&self) -> &[Policy] {
+    pub fn policies(&self) -> &[Arc<Policy>] {
         &self.policies
     }
 
@@ -108,11 +111,13 @@ impl Found<'_> {
 }
 
 /// Decides by walking through all rules: the definition, slow and simple.
-pub fn walk(policies: &[Policy], request: &Request<'_>) -> Decision {
+pub fn walk(policies: &[impl Borrow<Policy>], request: &Request<'_>) -> Decision {
     let first = |action: fn(&Action) -> bool, dry_run: bool| {
         let of_kind = |policy: &Policy| action(&policy.action) && policy.dry_run == dry_run;
         let mut is_any = false;
-        for (at, policy) in policies.iter().enumerate().filter(|(_, policy)| of_kind(policy)) {
+        for (at, policy) in
+            policies.iter().map(Borrow::borrow).enumerate().filter(|(_, policy)| of_kind(policy))
+        {
             is_any = true;
             if let Some(rule) = policy.rules.iter().position(|rule| rule.holds(request)) {
                 let place = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

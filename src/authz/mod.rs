@@ -5,13 +5,19 @@
 //!                                                              └─► Envoy's RBAC
 //! ```
 
+mod apply;
 pub mod cluster;
 mod decide;
+mod jwt_issuer;
+mod lower;
 pub mod model;
+mod mtls;
 mod request;
 pub mod resource;
 mod workload;
 
+pub use apply::Applied;
+pub use apply::apply;
 pub use decide::By;
 pub use decide::Decision;
 pub use decide::DryRun;
@@ -20,6 +26,11 @@ pub use decide::Found;
 pub use decide::PolicySet;
 pub use decide::RuleRef;
 pub use decide::walk;
+pub use jwt_issuer::JwtIssuer;
+pub use jwt_issuer::Keys;
+pub use jwt_issuer::TokenPlace;
+pub use mtls::Mtls;
+pub use mtls::MtlsMode;
 pub use request::Http;
 pub use request::JWT_FILTER;
 pub use request::JWT_PAYLOAD;

@@ -3,91 +3,30 @@
 //! Objects come from Kubernetes or from files, and are read alike. What is wrong with one is told with its path, and what is then
 //! done; it only ever reduces access.
 
-mod fault;
+pub(crate) mod authorization_policy;
+pub(crate) mod fault;
+pub(crate) mod id;
+pub(crate) mod object;
+pub(crate) mod place;
+pub(crate) mod selection;
+mod yaml;
 
-use std::collections::BTreeMap;
-use std::fmt;
-
+pub use crate::authz::resource::authorization_policy::AuthorizationPolicy;
+pub use crate::authz::resource::authorization_policy::Clause;
+pub use crate::authz::resource::authorization_policy::Condition;
+pub use crate::authz::resource::authorization_policy::List;
+pub use crate::authz::resource::authorization_policy::Rule;
 pub use crate::authz::resource::fault::Fault;
 pub use crate::authz::resource::fault::Severity;
-
-/// The kinds of objects that are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ResourceKind {
-    /// `security.istio.io/v1` and `v1beta1`.
-    AuthorizationPolicy,
-    /// `security.istio.io/v1` and `v1beta1`.
-    RequestAuthentication,
-    /// `security.istio.io/v1` and `v1beta1`.
-    PeerAuthentication,
-    /// `rbac.istio.io/v1alpha1`.
-    ServiceRole,
-    /// `rbac.istio.io/v1alpha1`.
-    ServiceRoleBinding,
-    /// `rbac.istio.io/v1alpha1`.
-    RbacConfig,
-    /// `rbac.istio.io/v1alpha1`; there is one for the cluster.
-    ClusterRbacConfig,
-}
-
-/// Which object it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ResourceId {
-    /// Its kind.
-    pub kind: ResourceKind,
-    /// Its namespace; empty for what belongs to the cluster.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl ResourceKind {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::AuthorizationPolicy,
-        Self::RequestAuthentication,
-        Self::PeerAuthentication,
-        Self::ServiceRole,
-        Self::ServiceRoleBinding,
-        Self::RbacConfig,
-        Self::ClusterRbacConfig,
-    ];
-
-    /// As the object says it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AuthorizationPolicy => "AuthorizationPolicy",
-            Self::RequestAuthentication => "RequestAuthentication",
-            Self::PeerAuthentication => "PeerAuthentication",
-            Self::ServiceRole => "ServiceRole",
-            Self::ServiceRoleBinding => "ServiceRoleBinding",
-            Self::RbacConfig => "RbacConfig",
-            Self::ClusterRbacConfig => "ClusterRbacConfig",
-        }
-    }
-
-    /// The API group.
-    pub fn group(self) -> &'static str {
-        match self {
-            Self::AuthorizationPolicy | Self::RequestAuthentication | Self::PeerAuthentication => {
-                "security.istio.io"
-            }
-            Self::ServiceRole | Self::ServiceRoleBinding | Self::RbacConfig | Self::ClusterRbacConfig => {
-                "rbac.istio.io"
-            }
-        }
-    }
-}
-
-impl fmt::Display for ResourceId {
-    /// `Kind namespace/name`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.namespace.is_empty() {
-            true => write!(f, "{} {}", self.kind.as_str(), self.name),
-            false => write!(f, "{} {}/{}", self.kind.as_str(), self.namespace, self.name),
-        }
-    }
-}
-
-/// Labels that pods must have; without any, all pods are meant.
-pub type Selector = BTreeMap<String, String>;
+pub use crate::authz::resource::id::ResourceId;
+pub use crate::authz::resource::id::ResourceKind;
+pub use crate::authz::resource::object::Resource;
+pub use crate::authz::resource::object::Spec;
+pub use crate::authz::resource::object::Unreadable;
+pub use crate::authz::resource::selection::Selection;
+pub use crate::authz::resource::selection::Selector;
+pub use crate::authz::resource::selection::Target;
+pub use crate::authz::resource::selection::TargetKind;
+pub use crate::authz::resource::yaml::Documents;
+pub use crate::authz::resource::yaml::InvalidYaml;
+pub use crate::authz::resource::yaml::from_yaml;

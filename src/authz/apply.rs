@@ -1,0 +1,103 @@
+//! Pure: which objects apply to a workload, and what do they say together? (istio: `pilot/pkg/model/policyattachment.go`)
+//!
+//! ```text
+//! proxy      with targets                                       without
+//! sidecar    never                                              by selector
+//! gateway    Gateway of its name, in its namespace              by selector
+//! waypoint   its services, in the object's namespace; its       never
+//!            Gateway; its class, from the root namespace
+//! ```
+//!
+//! Objects of the root namespace are for all namespaces, others for their own. What an object selects is within that scope even
+//! if it cannot be read: then it is for all of its scope.
+
+use std::sync::Arc;
+
+use crate::authz::jwt_issuer::JwtIssuer;
+use crate::authz::model::Policy;
+use crate::authz::mtls::Mtls;
+use crate::authz::resource::Resource;
+use crate::authz::resource::ResourceId;
+use crate::authz::resource::Selection;
+use crate::authz::resource::Spec;
+use crate::authz::resource::Target;
+use crate::authz::resource::TargetKind;
+use crate::authz::workload::Mesh;
+use crate::authz::workload::Proxy;
+use crate::authz::workload::Workload;
+
+/// What applies to one workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied {
+    /// Its policies, by name: of all kinds, enforced and in dry run.
+    pub policies: Vec<Arc<Policy>>,
+    /// Whose tokens are believed.
+    pub authentication: Vec<JwtIssuer>,
+    /// Whether callers may speak plain text.
+    pub mtls: Mtls,
+    /// The objects that apply, sorted.
+    pub by: Vec<ResourceId>,
+}
+
+/// What of `resources` applies to `workload`.
+pub fn apply<'a>(
+    resources: impl IntoIterator<Item = &'a Resource>,
+    workload: &Workload,
+    mesh: &Mesh,
+) -> Applied {
+    let mut applied = Applied::default();
+    for resource in resources {
+        match &resource.spec {
+            Spec::AuthorizationPolicy(lowered) => {
+                if selects(&lowered.written.selection, &resource.id.namespace, workload, mesh) {
+                    applied.policies.push(lowered.in_mesh(&resource.id, mesh));
+                    applied.by.push(resource.id.clone());
+                }
+            }
+        }
+    }
+    applied.policies.sort_by(|one, other| one.name.cmp(&other.name));
+    applied.by.sort();
+    applied
+}
+
+/// Whether an object of `namespace` that selects so is for `workload`.
+pub(crate) fn selects(selection: &Selection, namespace: &str, workload: &Workload, mesh: &Mesh) -> bool {
+    let is_of_root = namespace == mesh.root_namespace;
+    let in_scope = is_of_root
+        || namespace == workload.namespace
+        || match &workload.proxy {
+            Proxy::Waypoint { services, .. } => services.iter().any(|(_, of, _)| of == namespace),
+            Proxy::Sidecar | Proxy::Gateway { .. } => false,
+        };
+    if !in_scope {
+        return false;
+    }
+    match (selection, &workload.proxy) {
+        (Selection::Unreadable, _) => true,
+        (Selection::All | Selection::Labels(_), Proxy::Waypoint { .. }) => false,
+        (Selection::All, Proxy::Sidecar | Proxy::Gateway { .. }) => true,
+        (Selection::Labels(labels), Proxy::Sidecar | Proxy::Gateway { .. }) => {
+            labels.iter().all(|(name, value)| workload.labels.get(name) == Some(value))
+        }
+        (Selection::Targets(targets), _) => {
+            targets.iter().any(|target| is_target(target, namespace, is_of_root, workload))
+        }
+    }
+}
+
+fn is_target(target: &Target, namespace: &str, is_of_root: bool, workload: &Workload) -> bool {
+    // A target elsewhere is never meant.
+    if target.namespace.as_deref().is_some_and(|given| given != namespace) {
+        return false;
+    }
+    let is_own = |name: &str| name == target.name && namespace == workload.namespace;
+    match (target.kind, &workload.proxy) {
+        (TargetKind::Gateway, Proxy::Gateway { name } | Proxy::Waypoint { name, .. }) => is_own(name),
+        (TargetKind::GatewayClass, Proxy::Waypoint { class, .. }) => is_of_root && *class == target.name,
+        (TargetKind::Service | TargetKind::ServiceEntry, Proxy::Waypoint { services, .. }) => services
+            .iter()
+            .any(|(kind, of, name)| kind == target.kind.as_str() && of == namespace && *name == target.name),
+        _ => false,
+    }
+}
