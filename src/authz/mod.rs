@@ -14,6 +14,7 @@ pub mod model;
 mod mtls;
 mod request;
 pub mod resource;
+pub mod webhook;
 mod workload;
 
 pub use apply::Applied;

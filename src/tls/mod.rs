@@ -4,6 +4,7 @@ mod acceptor;
 mod hot;
 mod peer;
 
+pub use acceptor::Accepted;
 pub use acceptor::incoming;
 pub use hot::HotCertificate;
 pub use peer::spiffe_client;

@@ -5,19 +5,6 @@ use kube::core::GroupVersionKind;
 
 use crate::authz::resource::ResourceKind;
 
-/// The versions that are asked for, the best first: clusters with older definitions serve the second alone.
-pub(super) fn versions(kind: ResourceKind) -> &'static [&'static str] {
-    match kind {
-        ResourceKind::AuthorizationPolicy
-        | ResourceKind::RequestAuthentication
-        | ResourceKind::PeerAuthentication => &["v1", "v1beta1"],
-        ResourceKind::ServiceRole
-        | ResourceKind::ServiceRoleBinding
-        | ResourceKind::RbacConfig
-        | ResourceKind::ClusterRbacConfig => &["v1alpha1"],
-    }
-}
-
 /// The resource of a kind, in the plural.
 pub(super) fn plural(kind: ResourceKind) -> &'static str {
     match kind {
@@ -48,7 +35,7 @@ mod tests {
         plurals.dedup();
         assert_eq!(plurals.len(), ResourceKind::ALL.len());
         for kind in ResourceKind::ALL {
-            let first = versions(kind).first().unwrap();
+            let first = kind.versions().first().unwrap();
             let resource = api_resource(kind, first);
             assert_eq!(resource.api_version, format!("{}/{first}", kind.group()));
             assert!(resource.plural.starts_with(&kind.as_str().to_lowercase()[..kind.as_str().len() - 1]));

@@ -130,6 +130,11 @@ impl Held {
         }
     }
 
+    /// The version of the API it was seen in, without the group.
+    pub(super) fn version_of_api(&self) -> &str {
+        self.api_version.split_once('/').map_or(self.api_version.as_str(), |(_, version)| version)
+    }
+
     /// What is wrong with it, if anything.
     pub(super) fn lacks(&self, wanted: &Wanted) -> Option<Lack> {
         let says = |stood: &Option<Stood>, saying: &Saying| {

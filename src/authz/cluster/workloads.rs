@@ -85,9 +85,14 @@ impl Workloads {
         (pod.uid == uid).then(|| pod.workload.clone())
     }
 
-    /// The distinct workloads, in no order.
-    pub(super) fn all(&self) -> BTreeSet<&Arc<Workload>> {
-        self.pods.values().map(|pod| &pod.workload).collect()
+    /// The distinct workloads of a namespace.
+    pub(super) fn of(&self, namespace: &str) -> BTreeSet<&Arc<Workload>> {
+        self.pods.values().filter(|pod| pod.namespace == namespace).map(|pod| &pod.workload).collect()
+    }
+
+    /// The namespaces that have any.
+    pub(super) fn namespaces(&self) -> BTreeSet<String> {
+        self.pods.values().map(|pod| pod.namespace.clone()).collect()
     }
 
     /// Whether both lists were complete at least once.

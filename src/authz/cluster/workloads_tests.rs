@@ -89,7 +89,7 @@ fn what_is_shown_again_as_it_was_is_no_change_and_pods_that_are_alike_are_one_wo
         known.pod_there(&pod(name, &labels, &owner("StatefulSet", "web")));
     }
     assert_eq!(known.take_changed(), ["shop".to_owned()].into());
-    assert_eq!(known.all().len(), 1);
+    assert_eq!(known.of("shop").len(), 1);
     known.pods_begin();
     known.pod_there(&pod("web-0", &labels, &owner("StatefulSet", "web")));
     known.service_there(&service("other", &json!({ "app": "other" }), &json!({})));
