@@ -6,5 +6,6 @@ mod peer;
 
 pub use acceptor::Accepted;
 pub use acceptor::incoming;
+pub use acceptor::incoming_up_to;
 pub use hot::HotCertificate;
 pub use peer::spiffe_client;

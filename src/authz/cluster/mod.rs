@@ -26,6 +26,7 @@ mod writer;
 pub use controller::Policies;
 pub use directory::Directory;
 pub use sink::Sink;
+pub use sink::Unheard;
 pub use standing::Notice;
 pub use standing::OfKind;
 pub use standing::PolicyMetrics;

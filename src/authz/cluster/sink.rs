@@ -17,3 +17,15 @@ pub trait Sink: fmt::Debug + Send + Sync {
     /// All objects of that kind are known by now. It may be said again, after a watch was broken; what has gone meanwhile was removed.
     fn complete(&self, kind: ResourceKind);
 }
+
+/// Nobody asks for policies here; they are watched for their statuses alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unheard;
+
+impl Sink for Unheard {
+    fn set(&self, _: Resource) {}
+
+    fn remove(&self, _: &ResourceId) {}
+
+    fn complete(&self, _: ResourceKind) {}
+}

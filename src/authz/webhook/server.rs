@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::DefaultBodyLimit;
+use axum::body::Body;
+use axum::body::to_bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -32,6 +32,8 @@ use crate::tls::Accepted;
 pub const PATH: &str = "/policies/validate";
 /// The largest review that is read. The API server takes objects of three megabytes, and a review has the new and the old one.
 const LARGEST: usize = 8 << 20;
+/// How many connections may be open: API servers are few, and each opens few.
+const CONNECTIONS: usize = 64;
 /// How many are read at a time; more wait, as each may take so much memory and a core.
 const AT_ONCE: usize = 8;
 /// For how long they wait. The API server itself does not wait for longer.
@@ -61,17 +63,20 @@ impl Webhook {
         stop: CancellationToken,
     ) -> io::Result<()> {
         let address = listener.local_addr()?;
-        let listener = Shaken { connections: tls::incoming(listener, config), address };
-        let pages =
-            Router::new().route(PATH, post(validate)).layer(DefaultBodyLimit::max(LARGEST)).with_state(self);
+        let listener = Shaken { connections: tls::incoming_up_to(CONNECTIONS, listener, config), address };
+        let pages = Router::new().route(PATH, post(validate)).with_state(self);
         axum::serve(listener, pages).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 }
 
-async fn validate(State(webhook): State<Webhook>, body: Bytes) -> Response {
+async fn validate(State(webhook): State<Webhook>, body: Body) -> Response {
     let Ok(Ok(_place)) = tokio::time::timeout(PATIENCE, webhook.places.clone().acquire_owned()).await else {
         webhook.metrics.count("busy");
         return (StatusCode::SERVICE_UNAVAILABLE, "too many reviews are under way\n").into_response();
+    };
+    let Ok(Ok(body)) = tokio::time::timeout(PATIENCE, to_bytes(body, LARGEST)).await else {
+        webhook.metrics.count("malformed");
+        return (StatusCode::PAYLOAD_TOO_LARGE, "the review is too large, or too slow\n").into_response();
     };
     // A large one takes a while, and would hold up everything else that runs on this thread.
     let answered = tokio::task::spawn_blocking(move || review::answer(&body)).await;

@@ -28,6 +28,10 @@ use crate::agent;
 use crate::agent::HeldSocket;
 use crate::attest::Attestor;
 use crate::authority::InForce;
+use crate::authz::cluster::Sink;
+use crate::authz::cluster::Unheard;
+use crate::authz::webhook::AdmissionMetrics;
+use crate::authz::webhook::Webhook;
 use crate::census::Census;
 use crate::clock::Clock;
 use crate::config::CaConfig;
@@ -73,6 +77,8 @@ pub struct Ca {
     api: TcpListener,
     operators: Option<(UnixListener, HeldSocket)>,
     pages: TcpListener,
+    /// Where the API server asks whether policies may be written.
+    webhook: Option<TcpListener>,
     background: JoinSet<()>,
 }
 
@@ -97,6 +103,10 @@ impl Ca {
         let mut background = JoinSet::new();
         let api = admin::bind(config.listen, "--listen").await?;
         let pages = admin::bind(config.admin_listen, "--admin-listen").await?;
+        let webhook = match config.policies.as_ref().and_then(|policies| policies.webhook.as_ref()) {
+            Some(webhook) => Some(admin::bind(webhook.listen, "--webhook-listen").await?),
+            None => None,
+        };
         let client = cluster.as_ref().map(|cluster| &cluster.client);
         let attestor = attestation::attestor(&config, client, &clock, &complaints, &mut background).await?;
         let in_force = InForce::new(held);
@@ -121,6 +131,7 @@ impl Ca {
             api,
             operators,
             pages,
+            webhook,
             background,
         })
     }
@@ -165,8 +176,14 @@ impl Ca {
         ));
         let follower = root::follower(&self.config, &self.clock, &self.in_force, &self.complaints);
         let shared = self.kept.shared().map(|store| (follower.clone(), store));
-        let signing =
-            Signing { issuer: &issuer, follower: shared.as_ref(), census: &self.census, clock: &self.clock };
+        let sink: Arc<dyn Sink> = Arc::new(Unheard);
+        let signing = Signing {
+            sink: &sink,
+            issuer: &issuer,
+            follower: shared.as_ref(),
+            census: &self.census,
+            clock: &self.clock,
+        };
         let (controllers, campaign) =
             match self.cluster.as_ref().and_then(|cluster| {
                 cluster.control(&signing, &mut registry, &mut self.background, stop.clone())
@@ -211,6 +228,8 @@ impl Ca {
             trust_domain = %self.config.trust_domain,
             "the CA serves"
         );
+        let webhook = Webhook::new(AdmissionMetrics::new(&mut registry));
+        let webhook_config = certificate.http1_server_config()?;
         let pages = pages(registry, &standing, self.clock.clone()).serve(self.pages, stop.clone());
         let connections = tls::incoming(self.api, certificate.server_config()?);
         let api = Server::builder()
@@ -235,6 +254,13 @@ impl Ca {
                 async { api.await.map_err(CaError::from).and_then(asked_to) },
                 async { pages.await.map_err(CaError::from).and_then(asked_to) },
                 async { operators.await.and_then(asked_to) },
+                async {
+                    match self.webhook {
+                        Some(listener) => webhook.serve(listener, webhook_config, stop.clone()).await?,
+                        None => stop.cancelled().await,
+                    }
+                    asked_to(())
+                },
                 async {
                     match campaign {
                         Some(campaign) => campaign.await,
