@@ -40,6 +40,7 @@ mod operating;
 mod operators;
 mod plugged_in;
 mod pod_certificates;
+mod policy_cluster;
 mod publishing;
 mod quickstart;
 mod refusals;

@@ -178,8 +178,11 @@ impl Desk {
 
 impl Shelf {
     fn standing(&self) -> OfKind {
-        let mut of =
-            OfKind { is_in_trouble: self.trouble.is_some(), is_served: !self.is_absent, ..OfKind::default() };
+        let mut of = OfKind {
+            is_in_trouble: self.trouble.is_some(),
+            is_served: self.objects.is_complete() && !self.is_absent,
+            ..OfKind::default()
+        };
         for known in self.objects.values() {
             let errors =
                 known.resource.faults.iter().filter(|fault| fault.severity == Severity::Error).count();

@@ -45,7 +45,7 @@ pub struct OfKind {
     pub warnings: usize,
     /// Whether the watch of the kind does not get on.
     pub is_in_trouble: bool,
-    /// Whether the cluster knows the kind.
+    /// Whether the cluster has been seen to know the kind.
     pub is_served: bool,
 }
 
@@ -123,9 +123,9 @@ impl Collector for Gauges {
             }),
             ("burgrave_policy_watches", "1 for the state that the watch of each kind is in", |of| {
                 let state = match (of.is_in_trouble, of.is_served) {
+                    (true, _) => "trouble",
                     (false, true) => "well",
-                    (true, true) => "trouble",
-                    (_, false) => "not_served",
+                    (false, false) => "not_served",
                 };
                 ["well", "trouble", "not_served"].map(|one| (one, usize::from(one == state))).into()
             }),
