@@ -22,7 +22,12 @@ pub(crate) fn principal(value: &str) -> Value {
     }
 }
 
-/// A namespace, with stars.
+/// A principal in which a star is only a star.
+pub(crate) fn exact_principal(value: &str) -> Value {
+    uri(Pattern::Exact(with_scheme(value)))
+}
+
+/// A namespace, with a star.
 pub(crate) fn namespace(value: &str) -> Result<Value, String> {
     let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.' | '*');
     if !value.chars().all(allowed) {
