@@ -63,29 +63,49 @@ async fn create(home: &Home, object: &Value) -> Result<DynamicObject, kube::Erro
     policies(home, namespace).create(&PostParams::default(), &object).await
 }
 
+/// Kind, plural, group, versions and scope of all that is followed.
+type Defined = (&'static str, &'static str, &'static str, &'static [&'static str], &'static str);
+const KINDS: [Defined; 7] = [
+    ("AuthorizationPolicy", "authorizationpolicies", "security.istio.io", &["v1", "v1beta1"], "Namespaced"),
+    (
+        "RequestAuthentication",
+        "requestauthentications",
+        "security.istio.io",
+        &["v1", "v1beta1"],
+        "Namespaced",
+    ),
+    ("PeerAuthentication", "peerauthentications", "security.istio.io", &["v1", "v1beta1"], "Namespaced"),
+    ("ServiceRole", "serviceroles", "rbac.istio.io", &["v1alpha1"], "Namespaced"),
+    ("ServiceRoleBinding", "servicerolebindings", "rbac.istio.io", &["v1alpha1"], "Namespaced"),
+    ("RbacConfig", "rbacconfigs", "rbac.istio.io", &["v1alpha1"], "Namespaced"),
+    ("ClusterRbacConfig", "clusterrbacconfigs", "rbac.istio.io", &["v1alpha1"], "Cluster"),
+];
+
+/// Makes an object of each kind anew; they say little, and mean little.
+pub(crate) async fn one_of_each(home: &Home) {
+    for (kind, plural, group, versions, scope) in KINDS {
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, versions[0], kind), plural);
+        let (api, mut object): (Api<DynamicObject>, _) = match scope {
+            "Cluster" => (Api::all_with(home.api.admin(), &resource), json!({})),
+            _ => (
+                Api::namespaced_with(home.api.admin(), "default", &resource),
+                json!({ "namespace": "default" }),
+            ),
+        };
+        object["name"] = json!("default");
+        let object = json!({
+            "apiVersion": format!("{group}/{}", versions[0]), "kind": kind, "metadata": object, "spec": {},
+        });
+        let _ = api.delete("default", &DeleteParams::default()).await;
+        let object = serde_json::from_value(object).expect("it is an object");
+        api.create(&PostParams::default(), &object).await.expect("an admin may write it");
+    }
+}
+
 /// Definitions of the kinds as Istio has them: a status of any shape, whose lists belong to one writer as a whole.
-async fn define(home: &Home) {
-    for (kind, plural, group, versions, scope) in [
-        (
-            "AuthorizationPolicy",
-            "authorizationpolicies",
-            "security.istio.io",
-            ["v1", "v1beta1"].as_slice(),
-            "Namespaced",
-        ),
-        (
-            "RequestAuthentication",
-            "requestauthentications",
-            "security.istio.io",
-            &["v1", "v1beta1"],
-            "Namespaced",
-        ),
-        ("PeerAuthentication", "peerauthentications", "security.istio.io", &["v1", "v1beta1"], "Namespaced"),
-        ("ServiceRole", "serviceroles", "rbac.istio.io", &["v1alpha1"], "Namespaced"),
-        ("ServiceRoleBinding", "servicerolebindings", "rbac.istio.io", &["v1alpha1"], "Namespaced"),
-        ("RbacConfig", "rbacconfigs", "rbac.istio.io", &["v1alpha1"], "Namespaced"),
-        ("ClusterRbacConfig", "clusterrbacconfigs", "rbac.istio.io", &["v1alpha1"], "Cluster"),
-    ] {
+pub(crate) async fn define(home: &Home) {
+    for (kind, plural, group, versions, scope) in KINDS {
         let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
         let schema = json!({ "type": "object", "properties": { "spec": anything, "status": anything } });
         let versions: Vec<_> = versions
@@ -115,7 +135,7 @@ async fn define(home: &Home) {
 }
 
 /// Leads the API server to a webhook on that port of this machine, instead of to a Service that nobody routes to here.
-async fn point_webhook_at(home: &Home, port: u16) {
+pub(crate) async fn point_webhook_at(home: &Home, port: u16) {
     let is_it = |object: &Value| object["kind"] == "ValidatingWebhookConfiguration";
     let mut configuration = objects().into_iter().find(is_it).expect("deploy/ has one");
     let entry = &mut configuration["webhooks"][0];
@@ -319,7 +339,7 @@ async fn bad_policies_are_refused_with_the_field_s_path_before_during_and_after_
     while begun.elapsed() < Duration::from_secs(3) {
         (asked, both) = (asked + 1, both + ask(asked + 1).await);
     }
-    let rotating = operator.begins(&["root", "rotate", "--window=1s", "--timeout=120s", "--output=json"]);
+    let rotating = operator.begins(&["root", "rotate", "--timeout=120s", "--output=json"]);
     let mut rotating = std::pin::pin!(end(rotating));
     let said = loop {
         tokio::select! {
