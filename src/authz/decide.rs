@@ -1,22 +1,12 @@
-//! Pure: may it? The order of Istio: custom, deny, allow; and what would have been.
+//! Pure: may it? What is decided once it is known which rules match: Istio's order is custom, deny, allow.
 
 use std::borrow::Borrow;
-use std::sync::Arc;
 
 use crate::authz::model::Action;
 use crate::authz::model::Policy;
-use crate::authz::model::PolicyName;
-use crate::authz::model::Rule;
 use crate::authz::request::Request;
 
-/// A compiled, immutable set of the policies that apply to one workload.
-#[derive(Clone, Debug, Default)]
-pub struct PolicySet {
-    policies: Vec<Arc<Policy>>,
-    connections: Vec<Arc<Policy>>,
-}
-
-/// What is decided. It holds no texts: [`PolicySet::rule`] names what it points at.
+/// What is decided. It holds no texts: [`crate::authz::PolicySet::rule`] names what it points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Whether it may.
@@ -60,7 +50,7 @@ pub struct DryRun {
     pub allow: Option<Option<RuleRef>>,
 }
 
-/// A rule of a policy of a [`PolicySet`], by its places.
+/// A rule of a policy of a set, by its places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleRef {
     /// The policy's place.
@@ -69,75 +59,52 @@ pub struct RuleRef {
     pub rule: u32,
 }
 
-/// A rule that a decision points at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found<'a> {
-    /// Its policy.
-    pub policy: &'a Policy,
-    /// The rule.
-    pub rule: &'a Rule,
+/// The first rule that matches, of each kind of policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Matches {
+    /// Of `CUSTOM` policies.
+    pub custom: Option<RuleRef>,
+    /// Of `AUDIT` policies.
+    pub audit: Option<RuleRef>,
+    /// Of `DENY` policies.
+    pub deny: Option<RuleRef>,
+    /// Of `ALLOW` policies; `None` if there are none of these.
+    pub allow: Option<Option<RuleRef>>,
+    /// Of `DENY` policies in dry run.
+    pub would_deny: Option<RuleRef>,
+    /// Of `ALLOW` policies in dry run; `None` if there are none of these.
+    pub would_allow: Option<Option<RuleRef>>,
 }
 
-impl PolicySet {
-    /// Compiles the policies that apply to one workload.
-    pub fn new(policies: Vec<Arc<Policy>>) -> Self {
-        let connections = policies.iter().map(|policy| Arc::new(policy.for_connections())).collect();
-        Self { policies, connections }
-    }
-
-    /// The policies, in the order that [`RuleRef::policy`] counts.
-    pub fn policies(&self) -> &[Arc<Policy>] {
-        &self.policies
-    }
-
-    /// Decides on a request, or on a connection if it has no HTTP part.
-    pub fn decide(&self, request: &Request<'_>) -> Decision {
-        walk(if request.http.is_some() { &self.policies } else { &self.connections }, request)
-    }
-
-    /// The rule that a decision on `request` points at.
-    pub fn rule(&self, request: &Request<'_>, at: RuleRef) -> Option<Found<'_>> {
-        let policies = if request.http.is_some() { &self.policies } else { &self.connections };
-        let policy = policies.get(at.policy as usize)?;
-        Some(Found { policy, rule: policy.rules.get(at.rule as usize)? })
-    }
-}
-
-impl Found<'_> {
-    /// The object that the policy comes from.
-    pub fn name(&self) -> &PolicyName {
-        &self.policy.name
+impl From<Matches> for Decision {
+    /// Istio's order: what is denied is denied, and what is not allowed is, where anything is allowed by name.
+    fn from(found: Matches) -> Self {
+        let (effect, by) = match (found.deny, found.allow) {
+            (Some(rule), _) => (Effect::Deny, By::Rule(rule)),
+            (None, Some(Some(rule))) => (Effect::Allow, By::Rule(rule)),
+            (None, Some(None)) => (Effect::Deny, By::NoAllowingRule),
+            (None, None) => (Effect::Allow, By::NoAllowingPolicy),
+        };
+        let dry_run = DryRun { deny: found.would_deny, allow: found.would_allow };
+        Self { effect, by, custom: found.custom, audit: found.audit, dry_run }
     }
 }
 
 /// Decides by walking through all rules: the definition, slow and simple.
 pub fn walk(policies: &[impl Borrow<Policy>], request: &Request<'_>) -> Decision {
-    let first = |action: fn(&Action) -> bool, dry_run: bool| {
-        let of_kind = |policy: &Policy| action(&policy.action) && policy.dry_run == dry_run;
-        let mut is_any = false;
-        for (at, policy) in
-            policies.iter().map(Borrow::borrow).enumerate().filter(|(_, policy)| of_kind(policy))
-        {
-            is_any = true;
-            if let Some(rule) = policy.rules.iter().position(|rule| rule.holds(request)) {
-                let place = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-                return (true, Some(RuleRef { policy: place(at), rule: place(rule) }));
-            }
+    let mut found = Matches::default();
+    for (policy, place) in policies.iter().map(Borrow::borrow).zip(0..) {
+        let rule = policy.rules.iter().zip(0..).find(|(rule, _)| rule.holds(request));
+        let at = rule.map(|(_, rule)| RuleRef { policy: place, rule });
+        let first = |known: &mut Option<RuleRef>| *known = known.or(at);
+        match (&policy.action, policy.dry_run) {
+            (Action::Custom { .. }, _) => first(&mut found.custom),
+            (Action::Audit, _) => first(&mut found.audit),
+            (Action::Deny, false) => first(&mut found.deny),
+            (Action::Deny, true) => first(&mut found.would_deny),
+            (Action::Allow, false) => first(found.allow.get_or_insert(None)),
+            (Action::Allow, true) => first(found.would_allow.get_or_insert(None)),
         }
-        (is_any, None)
-    };
-    let (_, custom) = first(|action| matches!(action, Action::Custom { .. }), false);
-    let (_, audit) = first(|action| *action == Action::Audit, false);
-    let (_, deny) = first(|action| *action == Action::Deny, false);
-    let (is_closed, allow) = first(|action| *action == Action::Allow, false);
-    let (_, would_deny) = first(|action| *action == Action::Deny, true);
-    let (would_close, would_allow) = first(|action| *action == Action::Allow, true);
-    let (effect, by) = match (deny, is_closed, allow) {
-        (Some(rule), _, _) => (Effect::Deny, By::Rule(rule)),
-        (None, true, Some(rule)) => (Effect::Allow, By::Rule(rule)),
-        (None, true, None) => (Effect::Deny, By::NoAllowingRule),
-        (None, false, _) => (Effect::Allow, By::NoAllowingPolicy),
-    };
-    let dry_run = DryRun { deny: would_deny, allow: would_close.then_some(would_allow) };
-    Decision { effect, by, custom, audit, dry_run }
+    }
+    found.into()
 }

@@ -90,12 +90,15 @@ impl Template {
         &self.0
     }
 
-    /// Whether `path`, which has no query, is one of them. A path with a `*` in it is none, as in Envoy.
+    /// Whether any template could fit `path`, which has no query. A path with a `*` in it, or with other signs that no URI has
+    /// unescaped, fits none, as in Envoy.
+    pub fn may_match(path: &str) -> bool {
+        path.starts_with('/') && path.bytes().all(|byte| is_literal(byte) || byte == b'/')
+    }
+
+    /// Whether `path`, which has no query, is one of them.
     pub fn matches(&self, path: &str) -> bool {
-        let Some(path) = path.strip_prefix('/') else { return false };
-        if path.bytes().any(|byte| !is_literal(byte) && byte != b'/') {
-            return false;
-        }
+        let Some(path) = path.strip_prefix('/').filter(|_| Self::may_match(path)) else { return false };
         let rest_at = self.0.iter().position(|segment| *segment == Segment::Rest);
         let Some(rest_at) = rest_at else {
             let mut parts = path.split('/');
