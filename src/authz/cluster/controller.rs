@@ -26,7 +26,6 @@ use crate::authz::cluster::desk::Shown;
 use crate::authz::cluster::directory::Directory;
 use crate::authz::cluster::kind_watch;
 use crate::authz::cluster::kinds;
-use crate::authz::cluster::sink::Sink;
 use crate::authz::cluster::standing::Notice;
 use crate::authz::cluster::standing::PolicyMetrics;
 use crate::authz::cluster::standing::Standing;
@@ -34,6 +33,7 @@ use crate::authz::cluster::status::Held;
 use crate::authz::cluster::status::told;
 use crate::authz::cluster::troubles::Troubles;
 use crate::authz::cluster::writer::Writer;
+use crate::authz::library::Library;
 use crate::authz::resource::Resource;
 use crate::authz::resource::ResourceId;
 use crate::authz::resource::ResourceKind;
@@ -59,8 +59,8 @@ const COUNTING: Duration = Duration::from_millis(20);
 pub struct Policies {
     /// Talks to the API server.
     pub client: Client,
-    /// Who takes the policies.
-    pub sink: Arc<dyn Sink>,
+    /// Where the policies go to.
+    pub library: Library,
     /// Which workload each pod is.
     pub directory: Directory,
     /// What holds for the whole mesh.
@@ -159,7 +159,7 @@ async fn until(moment: Option<Duration>, since: Stopwatch) {
     }
 }
 
-/// What is known, and those who are told of it: sink, directory, log, metrics, notice.
+/// What is known, and those who are told of it: library, directory, log, metrics, notice.
 struct Work<'a> {
     policies: &'a Policies,
     desk: Desk,
@@ -211,11 +211,11 @@ impl<'a> Work<'a> {
             Seen::Gone(object) => {
                 let id = id_of(kind, &object);
                 self.desk.gone(&id);
-                self.policies.sink.remove(&id);
+                self.policies.library.remove(&id);
             }
             Seen::Complete => {
-                self.desk.complete(kind).iter().for_each(|id| self.policies.sink.remove(id));
-                self.policies.sink.complete(kind);
+                self.desk.complete(kind).iter().for_each(|id| self.policies.library.remove(id));
+                self.complete();
             }
             Seen::Trouble(_) | Seen::Well => {}
         }
@@ -231,7 +231,7 @@ impl<'a> Work<'a> {
         match self.desk.there(serde_json::to_value(&object).unwrap_or_default(), self.since.elapsed()) {
             Shown::New(resource) => {
                 log(&resource);
-                self.policies.sink.set(Resource::clone(&resource));
+                self.policies.library.set(Resource::clone(&resource));
             }
             Shown::Same => {}
             // It cannot be: the API server knows its kind and name. What it last meant goes on being meant.
@@ -248,13 +248,20 @@ impl<'a> Work<'a> {
                     kind = kind.as_str(),
                     "the cluster does not serve policies of this kind; it is asked for them again and again"
                 );
-                self.policies.sink.complete(kind);
+                self.complete();
             }
             return;
         }
         let sentence = format!("policies: the watch of {}: {trouble}", kinds::plural(kind));
         if self.desk.trouble(kind, sentence.clone()) {
             tracing::warn!(error = sentence, "a watch does not get on; policies stay what they were");
+        }
+    }
+
+    /// A kind is listed, or not served; whoever enforces policies hears of them once that is so of every kind.
+    fn complete(&self) {
+        if self.desk.is_complete() {
+            self.policies.library.complete();
         }
     }
 

@@ -1,7 +1,7 @@
 //! The policies of a cluster: what is there, whom it concerns, and what is said of it in its status.
 //!
 //! ```text
-//! seven kinds ─┬─ desk (what of that is news?) ─► sink
+//! seven kinds ─┬─ desk (what of that is news?) ─► library
 //!              └─ board (whose status is behind?) ── write by the version that was seen ── done, or again later
 //! pods, services ─► workloads ─► directory, and reach (how many workloads has each policy?) ─► board
 //! ```
@@ -16,7 +16,6 @@ mod directory;
 mod kind_watch;
 mod kinds;
 mod reach;
-mod sink;
 mod standing;
 mod status;
 mod troubles;
@@ -25,8 +24,6 @@ mod writer;
 
 pub use controller::Policies;
 pub use directory::Directory;
-pub use sink::Sink;
-pub use sink::Unheard;
 pub use standing::Notice;
 pub use standing::OfKind;
 pub use standing::PolicyMetrics;

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::Follower;
 use crate::authority::KubernetesStore;
+use crate::authz::Library;
 use crate::authz::cluster::Directory;
 use crate::authz::cluster::Notice;
 use crate::authz::cluster::Policies;
 use crate::authz::cluster::PolicyMetrics;
-use crate::authz::cluster::Sink;
 use crate::authz::webhook::ConfigurationKeeper;
 use crate::census::Census;
 use crate::chance;
@@ -56,8 +56,6 @@ pub(super) struct Cluster {
 /// What the work for the cluster is done with.
 #[derive(Clone, Copy)]
 pub(super) struct Signing<'a> {
-    /// Who takes the policies of the cluster.
-    pub(super) sink: &'a Arc<dyn Sink>,
     pub(super) issuer: &'a watch::Receiver<Arc<Issuer>>,
     /// Where the authority is kept, if others may change it.
     pub(super) follower: Option<&'a (Follower, KubernetesStore)>,
@@ -77,8 +75,9 @@ pub(super) struct Controllers {
 /// The policies of the cluster, as others see them.
 #[derive(Clone, Debug)]
 pub(super) struct Followed {
+    /// What applies to each workload.
+    pub(super) library: Library,
     /// Which workload each pod is.
-    #[expect(dead_code, reason = "who serves policies to agents asks it")]
     pub(super) directory: Directory,
     pub(super) notice: Notice,
     /// What is wrong with the webhook's configuration.
@@ -144,7 +143,7 @@ impl Cluster {
         stop: CancellationToken,
     ) -> Option<(Controllers, impl Future<Output = ()> + Send + use<>)> {
         let election = self.config.election.as_ref()?;
-        let Signing { issuer, follower, census, clock, .. } = *signing;
+        let Signing { issuer, follower, census, clock } = *signing;
         let annotations = {
             let issuer = issuer.clone();
             move || {
@@ -209,9 +208,10 @@ impl Cluster {
         background: &mut JoinSet<()>,
     ) -> Followed {
         let (directory, notice) = (Directory::new(&config.cluster_domain), Notice::default());
+        let library = Library::new(config.mesh.clone());
         let policies = Policies {
             client: self.client.clone(),
-            sink: signing.sink.clone(),
+            library: library.clone(),
             directory: directory.clone(),
             mesh: config.mesh.clone(),
             leadership: leadership.clone(),
@@ -232,7 +232,7 @@ impl Cluster {
             };
             background.spawn(leadership.clone().while_leading(move || keeper.clone().run()));
         }
-        Followed { directory, notice, webhook }
+        Followed { library, directory, notice, webhook }
     }
 }
 

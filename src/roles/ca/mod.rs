@@ -28,8 +28,6 @@ use crate::agent;
 use crate::agent::HeldSocket;
 use crate::attest::Attestor;
 use crate::authority::InForce;
-use crate::authz::cluster::Sink;
-use crate::authz::cluster::Unheard;
 use crate::authz::webhook::AdmissionMetrics;
 use crate::authz::webhook::Webhook;
 use crate::census::Census;
@@ -176,14 +174,8 @@ impl Ca {
         ));
         let follower = root::follower(&self.config, &self.clock, &self.in_force, &self.complaints);
         let shared = self.kept.shared().map(|store| (follower.clone(), store));
-        let sink: Arc<dyn Sink> = Arc::new(Unheard);
-        let signing = Signing {
-            sink: &sink,
-            issuer: &issuer,
-            follower: shared.as_ref(),
-            census: &self.census,
-            clock: &self.clock,
-        };
+        let signing =
+            Signing { issuer: &issuer, follower: shared.as_ref(), census: &self.census, clock: &self.clock };
         let (controllers, campaign) =
             match self.cluster.as_ref().and_then(|cluster| {
                 cluster.control(&signing, &mut registry, &mut self.background, stop.clone())
