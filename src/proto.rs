@@ -44,6 +44,7 @@ pub mod admin {
 pub mod envoy {
     pub use envoy_types::pb::envoy::config::core::v3::DataSource;
     pub use envoy_types::pb::envoy::config::core::v3::Node;
+    pub use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
     pub use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::GenericSecret;
@@ -54,9 +55,61 @@ pub mod envoy {
     pub use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
     pub use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
     pub use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+    pub use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_client::ExtensionConfigDiscoveryServiceClient;
+    pub use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::ExtensionConfigDiscoveryService;
+    pub use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::ExtensionConfigDiscoveryServiceServer;
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
     pub use envoy_types::pb::google::protobuf::Any;
+    pub use envoy_types::pb::google::protobuf::BytesValue;
     pub use envoy_types::pb::google::rpc::Status;
+}
+
+/// Envoy's filters that decide who may call, and what they are made of.
+pub mod filters {
+    pub use envoy_types::pb::envoy::config::core::v3::ApiVersion;
+    pub use envoy_types::pb::envoy::config::core::v3::CidrRange;
+    pub use envoy_types::pb::envoy::config::core::v3::GrpcService;
+    pub use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+    pub use envoy_types::pb::envoy::config::core::v3::grpc_service;
+    pub use envoy_types::pb::envoy::config::rbac::v3::Action as Verdict;
+    pub use envoy_types::pb::envoy::config::rbac::v3::MetadataSource;
+    pub use envoy_types::pb::envoy::config::rbac::v3::Permission;
+    pub use envoy_types::pb::envoy::config::rbac::v3::Policy;
+    pub use envoy_types::pb::envoy::config::rbac::v3::Principal;
+    pub use envoy_types::pb::envoy::config::rbac::v3::Rbac as Rules;
+    pub use envoy_types::pb::envoy::config::rbac::v3::SourcedMetadata;
+    pub use envoy_types::pb::envoy::config::rbac::v3::permission;
+    pub use envoy_types::pb::envoy::config::rbac::v3::principal;
+    pub use envoy_types::pb::envoy::config::rbac::v3::rbac::Action as RulesAction;
+    pub use envoy_types::pb::envoy::config::route::v3::HeaderMatcher;
+    pub use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+    pub use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz as HttpExtAuthz;
+    pub use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz::Services;
+    pub use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
+    pub use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::RbacPerRoute;
+    pub use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz as NetworkExtAuthz;
+    pub use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
+    pub use envoy_types::pb::envoy::extensions::matching::common_inputs::ssl::v3::UriSanInput;
+    pub use envoy_types::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
+    pub use envoy_types::pb::envoy::extensions::rbac::principals::mtls_authenticated::v3::Config as MtlsAuthenticated;
+    pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::SubjectAltNameMatcher;
+    pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
+    pub use envoy_types::pb::envoy::r#type::matcher::v3::ListMatcher;
+    pub use envoy_types::pb::envoy::r#type::matcher::v3::MetadataMatcher;
+    pub use envoy_types::pb::envoy::r#type::matcher::v3::PathMatcher;
+    pub use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatcher;
+    pub use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
+    pub use envoy_types::pb::envoy::r#type::matcher::v3::ValueMatcher;
+    pub use envoy_types::pb::envoy::r#type::matcher::v3::list_matcher;
+    pub use envoy_types::pb::envoy::r#type::matcher::v3::metadata_matcher;
+    pub use envoy_types::pb::envoy::r#type::matcher::v3::path_matcher;
+    pub use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+    pub use envoy_types::pb::envoy::r#type::matcher::v3::value_matcher;
+    pub use envoy_types::pb::google::protobuf::Duration;
+    pub use envoy_types::pb::google::protobuf::UInt32Value;
+    pub use envoy_types::pb::xds::core::v3::TypedExtensionConfig as MatchExtension;
+    pub use envoy_types::pb::xds::r#type::matcher::v3::Matcher;
+    pub use envoy_types::pb::xds::r#type::matcher::v3::matcher;
 }

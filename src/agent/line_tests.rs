@@ -43,7 +43,14 @@ fn say(line: &mut Line, secrets: &Secrets, seconds: u64, waiting: usize) -> Say 
         );
         Standing { waiting, is_anybody_seen: true, ..Standing::default() }
     };
-    line.say(&Sight { secrets, stand: &stand, now: Duration::from_secs(seconds), patience: &PATIENCE })
+    let enforced = &authz::Progress::default();
+    line.say(&Sight {
+        secrets,
+        stand: &stand,
+        enforced,
+        now: Duration::from_secs(seconds),
+        patience: &PATIENCE,
+    })
 }
 
 fn hear(line: &mut Line, message: &DiscoveryResponse, seconds: u64) -> Heard {
@@ -76,7 +83,9 @@ fn a_notice_is_acknowledged_once_our_leaf_is_of_that_authority_and_every_proxy_u
     assert_eq!(line.acknowledged(), None);
     assert_eq!(say(&mut line, &after, 31, 0), Say::Reopen);
     let stand = |_: &str, _: &Version| Standing::default();
-    let sight = Sight { secrets: &after, stand: &stand, now: Duration::from_secs(31), patience: &PATIENCE };
+    let enforced = &authz::Progress::default();
+    let sight =
+        Sight { secrets: &after, stand: &stand, enforced, now: Duration::from_secs(31), patience: &PATIENCE };
     assert_eq!(line.opens(&sight), Some(notice.version()));
     assert_eq!((line.acknowledged(), line.waits_for()), (Some(&notice.version()), None));
 }
@@ -106,7 +115,7 @@ fn a_push_that_is_repeated_on_a_new_stream_is_not_a_new_case() {
 fn what_cannot_be_read_is_refused_and_what_was_heard_before_stays() {
     let only = Authority::new();
     let mut line = Line::trust();
-    let mut heard = Heard { trust: Some(only.trust()), notice: None };
+    let mut heard = Heard { trust: Some(only.trust()), ..Heard::default() };
     let message = push(&only.notice(Duration::ZERO), "1");
     let (_, told) = line.take(&message, &mut heard, NOW, Duration::ZERO).unwrap_err();
     assert!(refusal(&told).unwrap().contains("no secret `ROOTCA`"), "{told:?}");

@@ -131,9 +131,10 @@ pub struct RawCa {
 
     /// Where policies come from: `cluster` follows AuthorizationPolicy, RequestAuthentication and PeerAuthentication of
     /// security.istio.io, and ServiceRole, ServiceRoleBinding and ClusterRbacConfig of rbac.istio.io, and has the leader write
-    /// into the status of each what is wrong with it and how many workloads it applies to; takes --lease. `off` reads none
-    /// [default: off]
-    #[arg(long, env = "BURGRAVE_POLICIES", value_name = "WHERE", help_heading = "Policies")]
+    /// into the status of each what is wrong with it and how many workloads it applies to; takes --lease. A directory with policies
+    /// as YAML files is looked at for changes, for a CA without a cluster: agents are told those that apply to their service
+    /// account's namespace and select no labels. `off` reads none [default: off]
+    #[arg(long, env = "BURGRAVE_POLICIES", value_name = "cluster|DIR|off", help_heading = "Policies")]
     pub policies: Option<String>,
     /// Namespace whose policies apply to all namespaces [default: istio-system]
     #[arg(long, env = "BURGRAVE_ROOT_NAMESPACE", value_name = "NAME", help_heading = "Policies")]
@@ -238,15 +239,37 @@ pub struct ClusterConfig {
     pub election: Option<Election>,
 }
 
-/// How the policies of the cluster are followed.
+/// Which policies are followed.
 #[derive(Clone, Debug)]
 pub struct PolicyConfig {
     /// What holds for the whole mesh.
     pub mesh: Mesh,
-    /// The domain of the cluster's services.
-    pub cluster_domain: String,
-    /// How bad policies are refused; `None` if they are not.
-    pub webhook: Option<WebhookConfig>,
+    /// Where they come from.
+    pub source: PolicySource,
+}
+
+/// Where policies come from.
+#[derive(Clone, Debug)]
+pub enum PolicySource {
+    /// The API server.
+    Cluster {
+        /// The domain of the cluster's services.
+        domain: String,
+        /// How bad policies are refused; `None` if they are not.
+        webhook: Option<WebhookConfig>,
+    },
+    /// Files in a directory.
+    Files(PathBuf),
+}
+
+impl PolicyConfig {
+    /// How bad policies are refused, if they are.
+    pub fn webhook(&self) -> Option<&WebhookConfig> {
+        match &self.source {
+            PolicySource::Cluster { webhook, .. } => webhook.as_ref(),
+            PolicySource::Files(_) => None,
+        }
+    }
 }
 
 /// How bad policies are refused.
@@ -373,27 +396,18 @@ impl RawCa {
             .unwrap_or("cluster.local")
             .parse()
             .map_err(|error| invalid("trust-domain", error))?;
-        let policies = policies(&raw.policies, raw.lease.is_some())?.then(|| PolicyConfig {
-            mesh: Mesh {
-                trust_domain: trust_domain.clone(),
-                aliases: raw.trust_domain_aliases.clone().unwrap_or_default(),
-                root_namespace: raw.root_namespace.clone().unwrap_or_else(|| "istio-system".to_owned()),
-            },
-            cluster_domain: raw.cluster_domain.clone().unwrap_or_else(|| "cluster.local".to_owned()),
-            webhook: raw.webhook_listen.map(|listen| WebhookConfig {
-                listen,
-                configuration: raw
-                    .webhook_configuration
-                    .clone()
-                    .unwrap_or_else(|| "burgrave-policies".to_owned()),
-            }),
+        let mesh = Mesh {
+            trust_domain: trust_domain.clone(),
+            aliases: raw.trust_domain_aliases.unwrap_or_default(),
+            root_namespace: raw.root_namespace.unwrap_or_else(|| "istio-system".to_owned()),
+        };
+        let webhook = raw.webhook_listen.map(|listen| WebhookConfig {
+            listen,
+            configuration: raw.webhook_configuration.unwrap_or_else(|| "burgrave-policies".to_owned()),
         });
-        if policies.is_none() && raw.webhook_listen.is_some() {
-            return Err(invalid(
-                "webhook-listen",
-                "no policies are read that it could be asked about; set --policies=cluster",
-            ));
-        }
+        let domain = raw.cluster_domain.unwrap_or_else(|| "cluster.local".to_owned());
+        let policies = policies(raw.policies, raw.lease.is_some(), domain, webhook)?
+            .map(|source| PolicyConfig { mesh, source });
         Ok(CaConfig {
             trust_domain,
             policies,
@@ -469,18 +483,29 @@ fn authority(
     }
 }
 
-/// Whether those of the cluster are followed.
-fn policies(given: &Option<String>, has_lease: bool) -> Result<bool, ConfigError> {
-    match (given.as_deref(), has_lease) {
-        (None | Some("off"), _) => Ok(false),
-        (Some("cluster"), true) => Ok(true),
-        (Some("cluster"), false) => Err(ConfigError::Missing {
-            setting: "lease",
-            hint: "it takes one to agree on who writes the statuses of policies; name one, or set --policies=off",
-        }),
-        (Some(other), _) => {
-            Err(invalid("policies", format!("`{other}` is not known; there are `cluster` and `off`")))
+fn policies(
+    given: Option<String>,
+    has_lease: bool,
+    domain: String,
+    webhook: Option<WebhookConfig>,
+) -> Result<Option<PolicySource>, ConfigError> {
+    let source = match (given.as_deref(), has_lease) {
+        (None | Some("off"), _) => None,
+        (Some("cluster"), true) => return Ok(Some(PolicySource::Cluster { domain, webhook })),
+        (Some("cluster"), false) => {
+            return Err(ConfigError::Missing {
+                setting: "lease",
+                hint: "it takes one to agree on who writes the statuses of policies; name one, or set --policies=off",
+            });
         }
+        (Some(directory), _) => Some(PolicySource::Files(PathBuf::from(directory))),
+    };
+    match webhook {
+        Some(_) => Err(invalid(
+            "webhook-listen",
+            "the API server asks about policies of its own; set --policies=cluster",
+        )),
+        None => Ok(source),
     }
 }
 
@@ -632,7 +657,6 @@ mod tests {
                 "are both set; tokens are verified by one",
             ),
             (RawCa { policies: Some("cluster".into()), ..with_state() }, "`--lease` is not set"),
-            (RawCa { policies: Some("files".into()), ..with_lease() }, "`files` is not known"),
             (RawCa { webhook_listen: Some(([0; 4], 1).into()), ..with_lease() }, "set --policies=cluster"),
             (RawCa { root_namespace: Some("Mesh".into()), ..with_lease() }, "`Mesh` is no name"),
             (RawCa { lease_duration: Some(HumanDuration::seconds(1)), ..with_lease() }, "`--lease-duration`"),

@@ -20,6 +20,7 @@ pub use ca::CaConfig;
 pub use ca::ClusterConfig;
 pub use ca::Election;
 pub use ca::PolicyConfig;
+pub use ca::PolicySource;
 pub use ca::RawCa;
 pub use ca::RotationConfig;
 pub use ca::WebhookConfig;

@@ -24,8 +24,11 @@ use crate::agent::Publication;
 use crate::agent::Renewal;
 use crate::agent::Upstream;
 use crate::agent::Upward;
+use crate::authz::Enforcement;
+use crate::authz::ExtensionService;
 use crate::clock::Clock;
 use crate::config::AgentConfig;
+use crate::sds::Discovery;
 use crate::sds::SdsMetrics;
 use crate::sds::SecretService;
 use crate::sds::Secrets;
@@ -124,10 +127,17 @@ impl Agent {
             let (secrets, clock) = (self.secrets.subscribe(), self.clock.clone());
             move || ready(&secrets.borrow(), &clock)
         };
+        let enforcement = Enforcement::default();
+        registry.register_collector(Box::new(enforcement.clone()));
         let (upward, told) = watch::channel(Upward::default());
         let state = {
             let (secrets, subscribers) = (self.secrets.subscribe(), self.subscribers.clone());
-            move || agent::state(&secrets.borrow(), &subscribers.all(), &told.borrow())
+            let enforcement = enforcement.clone();
+            let polite = self.patience.silence;
+            move || {
+                let policies = enforcement.progress(polite);
+                agent::state(&secrets.borrow(), &subscribers.all(), &told.borrow(), &policies)
+            }
         };
         tracing::info!(
             socket = %self.config.socket.display(),
@@ -135,6 +145,10 @@ impl Agent {
             ca = %self.config.ca.uri(),
             "the agent serves"
         );
+        let extensions = ExtensionService {
+            enforcement: enforcement.clone(),
+            discovery: Discovery::new(self.subscribers.clone(), sds_metrics.clone(), stop.clone()),
+        };
         let sds =
             SecretService::new(self.secrets.subscribe(), self.subscribers.clone(), sds_metrics, stop.clone());
         let (root_file, changed_roots) = watch::channel(None);
@@ -154,11 +168,13 @@ impl Agent {
             heard: hearing,
             secrets: self.secrets.subscribe(),
             subscribers: self.subscribers.clone(),
+            enforcement: enforcement.clone(),
             upward,
             clock: self.clock.clone(),
             metrics: metrics.clone(),
             patience: self.patience,
         };
+        let enforcing = agent::enforce(heard.clone(), enforcement.clone());
         let renewal = Renewal {
             ca,
             publication: Publication::new(self.secrets, self.subscribers),
@@ -174,6 +190,7 @@ impl Agent {
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_service(sds.server())
+            .add_service(extensions.server())
             .serve_with_incoming_shutdown(
                 UnixListenerStream::new(self.socket),
                 stop.clone().cancelled_owned(),
@@ -187,7 +204,14 @@ impl Agent {
                 async { api.await.map_err(AgentError::from) },
                 async { pages.await.map_err(AgentError::from) },
                 async {
-                    tokio::join!(renewal.run(stop.clone()), upstream.run(stop.clone()), roots);
+                    let policies = async {
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = enforcing => {}
+                            () = enforcement.tend() => {}
+                        }
+                    };
+                    tokio::join!(renewal.run(stop.clone()), upstream.run(stop.clone()), roots, policies);
                     Ok(())
                 },
             )

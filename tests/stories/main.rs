@@ -31,6 +31,7 @@ mod traffic;
 
 mod absent;
 mod agent;
+// mod agreement;
 mod chains;
 mod crash;
 mod envoys;
@@ -40,6 +41,7 @@ mod operating;
 mod operators;
 mod plugged_in;
 mod pod_certificates;
+mod policies_live;
 mod policy_cluster;
 mod publishing;
 mod quickstart;

@@ -24,6 +24,7 @@ use crate::config::Authority;
 use crate::config::CaConfig;
 use crate::config::ClusterConfig;
 use crate::config::PolicyConfig;
+use crate::config::PolicySource;
 use crate::distribution::Distribution;
 use crate::distribution::DistributionMetrics;
 use crate::distribution::Latest;
@@ -194,7 +195,7 @@ impl Cluster {
         let policies = self
             .policies
             .as_ref()
-            .map(|config| self.follow(config, signing, &leadership, registry, background));
+            .and_then(|config| self.follow(config, signing, &leadership, registry, background));
         Some((Controllers { leadership, distribution, pod_certificates, policies }, campaign))
     }
 
@@ -206,8 +207,9 @@ impl Cluster {
         leadership: &Leadership,
         registry: &mut Registry,
         background: &mut JoinSet<()>,
-    ) -> Followed {
-        let (directory, notice) = (Directory::new(&config.cluster_domain), Notice::default());
+    ) -> Option<Followed> {
+        let PolicySource::Cluster { domain, webhook } = &config.source else { return None };
+        let (directory, notice) = (Directory::new(domain), Notice::default());
         let library = Library::new(config.mesh.clone());
         let policies = Policies {
             client: self.client.clone(),
@@ -220,8 +222,8 @@ impl Cluster {
             notice: notice.clone(),
         };
         background.spawn(policies.run());
-        let (trouble, webhook) = watch::channel(None);
-        if let Some(config) = &config.webhook {
+        let (trouble, wrong_with_webhook) = watch::channel(None);
+        if let Some(config) = webhook {
             let keeper = ConfigurationKeeper {
                 client: self.client.clone(),
                 name: config.configuration.clone(),
@@ -232,7 +234,7 @@ impl Cluster {
             };
             background.spawn(leadership.clone().while_leading(move || keeper.clone().run()));
         }
-        Followed { library, directory, notice, webhook }
+        Some(Followed { library, directory, notice, webhook: wrong_with_webhook })
     }
 }
 

@@ -4,6 +4,7 @@ mod attestation;
 mod cluster;
 mod complaints;
 mod error;
+mod policies;
 mod root;
 mod rotation;
 mod serving;
@@ -33,6 +34,7 @@ use crate::authz::webhook::Webhook;
 use crate::census::Census;
 use crate::clock::Clock;
 use crate::config::CaConfig;
+use crate::config::PolicyConfig;
 use crate::issuance::CertificateService;
 use crate::issuance::GrantPolicy;
 use crate::issuance::IssuanceMetrics;
@@ -47,8 +49,11 @@ use crate::roles::ca::serving::Serving;
 use crate::roles::ca::standing::Standing;
 use crate::rotation::AdminService;
 use crate::rotation::Door;
+use crate::rotation::PolicyService;
 use crate::rotation::RotationMetrics;
+use crate::sds::Discovery;
 use crate::sds::SdsMetrics;
+use crate::sds::Subscribers;
 use crate::telemetry::Expiries;
 use crate::tls;
 use crate::tls::HotCertificate;
@@ -101,7 +106,7 @@ impl Ca {
         let mut background = JoinSet::new();
         let api = admin::bind(config.listen, "--listen").await?;
         let pages = admin::bind(config.admin_listen, "--admin-listen").await?;
-        let webhook = match config.policies.as_ref().and_then(|policies| policies.webhook.as_ref()) {
+        let webhook = match config.policies.as_ref().and_then(PolicyConfig::webhook) {
             Some(webhook) => Some(admin::bind(webhook.listen, "--webhook-listen").await?),
             None => None,
         };
@@ -194,13 +199,20 @@ impl Ca {
             clock: &self.clock,
         };
         let rotation = Rotation::new(&parts, &mut self.background);
+        let sds_metrics = SdsMetrics::new(&mut registry);
         let agents = rotation.agents(
             &parts,
             self.attestor.clone(),
-            SdsMetrics::new(&mut registry),
+            sds_metrics.clone(),
             &mut self.background,
             stop.clone(),
         );
+        let followed = controllers.as_ref().and_then(|controllers| controllers.policies.as_ref());
+        let source = policies::source(&self.config, followed, &mut registry, &mut self.background);
+        let policies = source.map(|source| {
+            let discovery = Discovery::new(Subscribers::default(), sds_metrics, stop.clone());
+            policies::service(source, &agents, discovery)
+        });
         let operators_over_tls = rotation.admin_over_tls(self.cluster.as_ref());
         let operators = operators(self.operators, &rotation, stop.clone())?;
         let standing = Standing {
@@ -233,6 +245,7 @@ impl Ca {
             .max_connection_age_grace(REQUEST)
             .add_service(CertificateService::server(pipeline))
             .add_service(agents.server())
+            .add_optional_service(policies.map(PolicyService::server))
             .add_optional_service(operators_over_tls.map(AdminService::server))
             .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
         let drained = async {
