@@ -7,6 +7,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use burgrave::authority;
+use burgrave::authz;
 use burgrave::authz::Http;
 use burgrave::authz::PolicySet;
 use burgrave::authz::Request as Asked;
@@ -144,4 +145,36 @@ pub(crate) fn paths(bytes: &[u8]) {
     let http = Http { method: "GET", path, host: "h", headers: &[] };
     let request = Asked { http: Some(http), ..Asked::default() };
     assert_eq!(PolicySet::new(policies.clone()).decide(&request), walk(&policies, &request));
+}
+
+/// Policies, as YAML. What is read reads the same again, applies, and migrates; and of what cannot be read nothing is allowed.
+pub(crate) fn policy(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(documents) = authz::resource::from_yaml(text) else { return };
+    let resources: Vec<authz::resource::Resource> = documents.resources.into_iter().flatten().collect();
+    for resource in &resources {
+        assert_eq!(authz::resource::Resource::read(&resource.to_json()).as_ref(), Ok(resource));
+        if let authz::resource::Spec::AuthorizationPolicy(lowered) = &resource.spec {
+            no_faulty_rule_allows(&lowered.policy, &resource.faults);
+        }
+    }
+    let mesh = authz::Mesh::of("cluster.local".parse().expect("it is a trust domain"));
+    let workload = authz::Workload { namespace: "default".to_owned(), ..authz::Workload::default() };
+    let applied = authz::apply(&resources, &workload, &mesh);
+    let _ = authz::PolicySet::new(applied.policies).decide(&authz::Request::default());
+    for migrated in authz::migrate(&resources, &[], &mesh).policies {
+        let read = authz::resource::Resource::read(&migrated).expect("what is migrated can be read");
+        assert!(!read.is_faulty(), "{:?}", read.faults);
+    }
+}
+
+fn no_faulty_rule_allows(policy: &authz::model::Policy, faults: &[authz::resource::Fault]) {
+    let errors = faults.iter().filter(|fault| fault.severity == authz::resource::Severity::Error);
+    for path in errors.map(|fault| fault.path.as_str()) {
+        let place = path.strip_prefix("spec.rules[").and_then(|rest| rest.split(']').next());
+        let index = place.and_then(|place| place.parse::<usize>().ok());
+        let allows = policy.action == authz::model::Action::Allow && !policy.dry_run;
+        let is_left = policy.rules.iter().any(|rule| index.is_none_or(|index| rule.index == index));
+        assert!(!(allows && is_left), "{path} cannot be read, and is allowed by");
+    }
 }

@@ -61,14 +61,18 @@ impl Dice {
 }
 
 fn storm(target: fn(&[u8]), seeds: &[Vec<u8>]) {
+    storm_of(ROUNDS, target, seeds);
+}
+
+fn storm_of(rounds: usize, target: fn(&[u8]), seeds: &[Vec<u8>]) {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     for seed in seeds {
         target(seed);
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             target(&dice.mutate(seed));
         }
     }
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let length = dice.roll(200);
         let noise: Vec<u8> = (0..length).map(|_| dice.roll(256) as u8).collect();
         target(&noise);
@@ -120,3 +124,60 @@ fn no_path_is_decided_on_otherwise_than_by_walking_through_its_templates() {
     ];
     storm(targets::paths, &seeds.map(|seed| seed.as_bytes().to_vec()));
 }
+
+#[test]
+fn no_text_makes_the_reader_of_policies_panic_or_allow_what_it_cannot_read() {
+    // Each is read, applied and migrated, which takes a while.
+    storm_of(ROUNDS / 4, targets::policy, &[POLICY.into(), AUTHENTICATION.into(), ROLES.into()]);
+}
+
+const POLICY: &str = "\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: web, annotations: {istio.io/dry-run: 'false'}}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: ALLOW
+  rules:
+  - from:
+    - source: {principals: [cluster.local/ns/a/sa/b, '*/sa/c'], notNamespaces: [a*b], ipBlocks: [10.0.0.0/8]}
+    - source: {serviceAccounts: [a/b], trustDomains: ['*.d'], requestPrincipals: ['iss/*']}
+    to:
+    - operation: {hosts: ['*.test'], ports: ['80'], methods: [GET], paths: ['/a/{*}/{**}', /b*]}
+    when:
+    - {key: 'request.auth.claims[a][b]', values: [x], notValues: [y]}
+    - {key: 'experimental.envoy.filters.a[b]', values: ['[x]']}
+";
+
+const AUTHENTICATION: &str = "\
+apiVersion: v1
+kind: List
+items:
+- apiVersion: security.istio.io/v1
+  kind: RequestAuthentication
+  metadata: {name: a}
+  spec: {jwtRules: [{issuer: 'https://a', audiences: [b], fromHeaders: [{name: c, prefix: 'd '}], timeout: 1m5s}]}
+- apiVersion: security.istio.io/v1beta1
+  kind: PeerAuthentication
+  metadata: {name: a}
+  spec: {selector: {matchLabels: {a: b}}, mtls: {mode: STRICT}, portLevelMtls: {'80': {mode: DISABLE}}}
+";
+
+const ROLES: &str = "\
+apiVersion: rbac.istio.io/v1alpha1
+kind: ClusterRbacConfig
+metadata: {name: default}
+spec: {mode: ON_WITH_EXCLUSION, exclusion: {namespaces: [a], services: [b]}}
+---
+apiVersion: rbac.istio.io/v1alpha1
+kind: ServiceRole
+metadata: {name: a}
+spec: {rules: [{services: ['*'], paths: [/a*], ports: [80], constraints: [{key: b, values: [c]}]}]}
+---
+apiVersion: rbac.istio.io/v1alpha1
+kind: ServiceRoleBinding
+metadata: {name: b}
+spec:
+  subjects: [{user: a, not_names: [b], properties: {source.ip: 10.0.0.1, c: d}}, {user: '*'}]
+  roleRef: {kind: ServiceRole, name: a}
+";
