@@ -21,6 +21,7 @@ use crate::support::ports;
 use crate::support::scratch;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -99,8 +100,15 @@ pub(crate) async fn one_of_each(home: &Home) {
             ),
         };
         object["name"] = json!("default");
+        let spec = match kind {
+            "ServiceRole" => json!({ "rules": [{ "services": ["*"] }] }),
+            "ServiceRoleBinding" => {
+                json!({ "subjects": [{ "user": "*" }], "roleRef": { "kind": "ServiceRole", "name": "default" } })
+            }
+            _ => json!({}),
+        };
         let object = json!({
-            "apiVersion": format!("{group}/{}", versions[0]), "kind": kind, "metadata": object, "spec": {},
+            "apiVersion": format!("{group}/{}", versions[0]), "kind": kind, "metadata": object, "spec": spec,
         });
         let _ = api.delete("default", &DeleteParams::default()).await;
         let object = serde_json::from_value(object).expect("it is an object");
@@ -108,8 +116,33 @@ pub(crate) async fn one_of_each(home: &Home) {
     }
 }
 
-/// Definitions of the kinds as Istio has them: a status of any shape, whose lists belong to one writer as a whole.
+/// The definitions of `deploy/crds`.
 pub(crate) async fn define(home: &Home) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/crds");
+    let files = std::fs::read_dir(directory).expect("deploy/crds is part of the repository");
+    let mut defined = 0;
+    for file in files {
+        let path = file.expect("it can be listed").path();
+        let text = std::fs::read_to_string(&path).expect("it can be read");
+        let definitions: Vec<Value> = serde_saphyr::from_multiple(&text).expect("it is YAML");
+        for definition in definitions {
+            apply(&home.api.admin(), &definition).await;
+            defined += 1;
+        }
+    }
+    assert_eq!(defined, KINDS.len());
+    until_defined(home).await;
+}
+
+async fn until_defined(home: &Home) {
+    until("the definitions to be served", Duration::from_secs(20), async || {
+        policies(home, "default").list(&ListParams::default()).await.map_err(|error| error.to_string())
+    })
+    .await;
+}
+
+/// Definitions of the kinds as Istio has them: a status of any shape, whose lists belong to one writer as a whole.
+async fn define_as_istio(home: &Home) {
     for (kind, plural, group, versions, scope) in KINDS {
         let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
         let schema = json!({ "type": "object", "properties": { "spec": anything, "status": anything } });
@@ -133,10 +166,7 @@ pub(crate) async fn define(home: &Home) {
         });
         apply(&home.api.admin(), &definition).await;
     }
-    until("the definitions to be served", Duration::from_secs(20), async || {
-        policies(home, "default").list(&ListParams::default()).await.map_err(|error| error.to_string())
-    })
-    .await;
+    until_defined(home).await;
 }
 
 /// Leads the API server to a webhook on that port of this machine, instead of to a Service that nobody routes to here.
@@ -191,19 +221,29 @@ async fn pod(home: &Home, namespace: &Namespace, name: &str, app: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_s_status_says_what_is_wrong_where_and_how_many_workloads_it_has() {
     let home = Home::start().await;
+    statuses(&home, define(&home)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_cluster_with_istio_s_own_definitions_its_conditions_stay_beside_ours() {
+    let home = Home::start().await;
+    statuses(&home, define_as_istio(&home)).await;
+}
+
+async fn statuses(home: &Home, define: impl Future<Output = ()>) {
     // It starts where nobody has heard of policies, and is ready.
     let ca = home.replica(&[]).await;
     let told = until_state(&ca, "word of the policies", |state| state["policies"]["kinds"].is_object()).await;
     assert_eq!(told["policies"]["kinds"]["AuthorizationPolicy"]["is_served"], false);
     assert_eq!((&told["ready"], &told["troubles"]["policies"]), (&json!(true), &json!(null)));
-    define(&home).await;
+    define.await;
     let namespace = home.api.namespace("status").await;
     let of = namespace.name.as_str();
     for (name, app) in [("web-0", "web"), ("web-1", "web"), ("db-0", "db")] {
-        pod(&home, &namespace, name, app).await;
+        pod(home, &namespace, name, app).await;
     }
     // Somebody else says something of it, before we do.
-    create(&home, &policy(of, "web", "10.0.0.0/8")).await.expect("it is written");
+    create(home, &policy(of, "web", "10.0.0.0/8")).await.expect("it is written");
     let theirs =
         json!({ "type": "ZtunnelAccepted", "status": "True", "reason": "Accepted", "message": "theirs" });
     let status = json!({
@@ -211,24 +251,24 @@ async fn a_policy_s_status_says_what_is_wrong_where_and_how_many_workloads_it_ha
         "metadata": { "name": "web", "namespace": of }, "status": { "conditions": [theirs] },
     });
     let params = PatchParams::apply("pilot-discovery").force();
-    policies(&home, of).patch_status("web", &params, &Patch::Apply(&status)).await.expect("an admin may");
+    policies(home, of).patch_status("web", &params, &Patch::Apply(&status)).await.expect("an admin may");
 
-    let accepted = until_condition(&home, of, "web", "Accepted", "True").await;
+    let accepted = until_condition(home, of, "web", "Accepted", "True").await;
     assert_eq!(message(&accepted), "all of it is understood");
-    let applied = until_condition(&home, of, "web", "Applied", "True").await;
+    let applied = until_condition(home, of, "web", "Applied", "True").await;
     assert_eq!(message(&applied), "it applies to 2 workloads");
 
     let made = Instant::now();
     let bad = json!({ "spec": { "rules": [{ "from": [{ "source": { "ipBlocks": [BAD_BLOCK] } }] }] } });
-    policies(&home, of)
+    policies(home, of)
         .patch("web", &PatchParams::default(), &Patch::Merge(&bad))
         .await
         .expect("it is written");
-    let faulty = until_condition(&home, of, "web", "Accepted", "False").await;
+    let faulty = until_condition(home, of, "web", "Accepted", "False").await;
     figure("policy_status_ms", made.elapsed().as_millis(), "ms");
     assert_eq!(faulty["reason"], "Faulty");
     assert!(message(&faulty).starts_with(&format!("{BAD_PATH}: `{BAD_BLOCK}`")), "{faulty}");
-    let object = policies(&home, of).get("web").await.expect("it is there");
+    let object = policies(home, of).get("web").await.expect("it is there");
     assert_eq!(object.data["status"]["observedGeneration"], json!(object.metadata.generation));
     let kinds: Vec<_> = object.data["status"]["conditions"].as_array().into_iter().flatten().collect();
     assert!(kinds.contains(&&theirs), "what others say stays: {kinds:?}");
@@ -248,9 +288,9 @@ async fn a_policy_s_status_says_what_is_wrong_where_and_how_many_workloads_it_ha
     for name in ["web-0", "web-1"] {
         namespace.delete_pod(name).await;
     }
-    let none = until_condition(&home, of, "web", "Applied", "False").await;
+    let none = until_condition(home, of, "web", "Applied", "False").await;
     assert_eq!(none["reason"], "NoWorkload");
-    policies(&home, of).delete("web", &DeleteParams::default()).await.expect("an admin may");
+    policies(home, of).delete("web", &DeleteParams::default()).await.expect("an admin may");
     until("the metric", Duration::from_secs(5), async || match ca.metric(&metric("faulty")).await {
         0.0 => Ok(()),
         other => Err(other.to_string()),
