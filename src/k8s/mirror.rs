@@ -77,6 +77,11 @@ impl<K: Clone + Eq + Hash, V> Mirror<K, V> {
         self.objects.values_mut()
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.objects.len()

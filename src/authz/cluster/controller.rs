@@ -83,9 +83,9 @@ impl fmt::Debug for Policies {
 
 /// One thing that a watch has shown.
 enum Event {
-    Policy(ResourceKind, Seen<DynamicObject>),
-    Pod(Seen<ApiPod>),
-    Service(Seen<Service>),
+    Policy(ResourceKind, Box<Seen<DynamicObject>>),
+    Pod(Box<Seen<ApiPod>>),
+    Service(Box<Seen<Service>>),
 }
 
 /// A write that has ended.
@@ -125,12 +125,12 @@ impl Policies {
         let mut streams: Vec<Pin<Box<dyn Stream<Item = Event> + Send>>> = Vec::new();
         for kind in ResourceKind::ALL {
             let shown = kind_watch::watch(self.client.clone(), kind);
-            streams.push(Box::pin(shown.map(move |seen| Event::Policy(kind, seen))));
+            streams.push(Box::pin(shown.map(move |seen| Event::Policy(kind, Box::new(seen)))));
         }
         let services = k8s::watch(Api::<Service>::all(self.client.clone()), "");
-        streams.push(Box::pin(services.map(Event::Service)));
+        streams.push(Box::pin(services.map(|seen| Event::Service(Box::new(seen)))));
         let pods = k8s::watch(Api::<ApiPod>::all(self.client.clone()), "");
-        streams.push(Box::pin(pods.map(Event::Pod)));
+        streams.push(Box::pin(pods.map(|seen| Event::Pod(Box::new(seen)))));
         stream::select_all(streams)
     }
 
@@ -191,9 +191,9 @@ impl<'a> Work<'a> {
 
     fn seen(&mut self, event: Event) {
         match event {
-            Event::Policy(kind, seen) => self.policy_seen(kind, seen),
-            Event::Pod(seen) => self.pod_seen(seen),
-            Event::Service(seen) => self.service_seen(seen),
+            Event::Policy(kind, seen) => self.policy_seen(kind, *seen),
+            Event::Pod(seen) => self.pod_seen(*seen),
+            Event::Service(seen) => self.service_seen(*seen),
         }
     }
 

@@ -35,12 +35,15 @@ impl Writer {
         now: OffsetDateTime,
     ) -> Result<Held, Trouble> {
         let resource = kinds::api_resource(id.kind, write.held.version_of_api());
-        let mut metadata = json!({ "name": id.name, "resourceVersion": write.held.version });
-        let api: Api<DynamicObject> = match id.namespace.is_empty() {
-            true => Api::all_with(self.client.clone(), &resource),
-            false => {
-                metadata["namespace"] = json!(id.namespace);
-                Api::namespaced_with(self.client.clone(), &id.namespace, &resource)
+        let (name, version) = (&id.name, &write.held.version);
+        let (api, metadata): (Api<DynamicObject>, _) = match id.namespace.as_str() {
+            "" => {
+                let metadata = json!({ "name": name, "resourceVersion": version });
+                (Api::all_with(self.client.clone(), &resource), metadata)
+            }
+            namespace => {
+                let metadata = json!({ "name": name, "namespace": namespace, "resourceVersion": version });
+                (Api::namespaced_with(self.client.clone(), namespace, &resource), metadata)
             }
         };
         let status = write.held.patch(&metadata, id.kind.as_str(), &write.wanted, now);

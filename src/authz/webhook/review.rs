@@ -4,6 +4,7 @@
 //! read has an answer.
 
 use serde::Deserialize;
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 
@@ -66,6 +67,16 @@ pub struct Answered {
     pub is_unreadable: bool,
 }
 
+#[derive(Serialize)]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Value>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+}
+
 #[derive(Deserialize)]
 struct Shallow {
     #[serde(default, rename = "apiVersion")]
@@ -113,13 +124,17 @@ pub fn answer(body: &[u8]) -> Result<Answered, NoQuestion> {
 impl Answered {
     /// The answer as the API server reads it.
     pub fn to_json(&self) -> Value {
-        let mut response = json!({ "uid": self.question.uid, "allowed": self.admission.refused.is_none() });
-        if let Some(why) = &self.admission.refused {
-            response["status"] = json!({ "code": 422, "reason": "Invalid", "message": why });
-        }
-        if !self.admission.warnings.is_empty() {
-            response["warnings"] = json!(self.admission.warnings);
-        }
+        let status = self
+            .admission
+            .refused
+            .as_ref()
+            .map(|why| json!({ "code": 422, "reason": "Invalid", "message": why }));
+        let response = Response {
+            uid: &self.question.uid,
+            allowed: status.is_none(),
+            status,
+            warnings: &self.admission.warnings,
+        };
         json!({ "apiVersion": VERSION, "kind": "AdmissionReview", "response": response })
     }
 
