@@ -8,6 +8,7 @@
 mod apply;
 pub mod bootstrap;
 pub mod bridge;
+pub mod cluster;
 mod decide;
 mod enforcement;
 pub mod envoy;
@@ -30,6 +31,7 @@ mod policy_set;
 mod request;
 pub mod resource;
 mod rulebook;
+pub mod webhook;
 mod workload;
 
 pub use apply::Applied;

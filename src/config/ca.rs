@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::authority::largest_leaf_lifetime_a_scheduled_rotation_never_cuts_short;
+use crate::authz::Mesh;
 use crate::config::duration::HumanDuration;
 use crate::config::layers::ConfigError;
 use crate::config::layers::over_file;
@@ -78,11 +79,6 @@ pub struct RawCa {
     #[arg(long, env = "BURGRAVE_BUNDLE_FILE", value_name = "FILE", help_heading = "Root")]
     pub bundle_file: Option<PathBuf>,
 
-    /// Directory with policies as YAML files, looked at for changes, for a CA without a cluster: agents are told those that apply to
-    /// their service account's namespace and select no labels
-    #[arg(long, env = "BURGRAVE_POLICIES", value_name = "DIR", help_heading = "Policies")]
-    pub policies: Option<PathBuf>,
-
     /// Life of a leaf whose request asks for none [default: 24h]
     #[arg(long, env = "BURGRAVE_LEAF_LIFETIME", value_name = "DURATION", help_heading = "Leaves")]
     pub leaf_lifetime: Option<HumanDuration>,
@@ -133,6 +129,37 @@ pub struct RawCa {
     #[arg(long, env = "BURGRAVE_SIGNER_NAME", value_name = "DOMAIN/NAME", help_heading = "Cluster")]
     pub signer_name: Option<String>,
 
+    /// Where policies come from: `cluster` follows AuthorizationPolicy, RequestAuthentication and PeerAuthentication of
+    /// security.istio.io, and ServiceRole, ServiceRoleBinding and ClusterRbacConfig of rbac.istio.io, and has the leader write
+    /// into the status of each what is wrong with it and how many workloads it applies to; takes --lease. A directory with policies
+    /// as YAML files is looked at for changes, for a CA without a cluster: agents are told those that apply to their service
+    /// account's namespace and select no labels. `off` reads none [default: off]
+    #[arg(long, env = "BURGRAVE_POLICIES", value_name = "cluster|DIR|off", help_heading = "Policies")]
+    pub policies: Option<String>,
+    /// Namespace whose policies apply to all namespaces [default: istio-system]
+    #[arg(long, env = "BURGRAVE_ROOT_NAMESPACE", value_name = "NAME", help_heading = "Policies")]
+    pub root_namespace: Option<String>,
+    /// Other names of the trust domain that policies may use, with `*` at one end or none; comma-separated
+    #[arg(
+        long,
+        env = "BURGRAVE_TRUST_DOMAIN_ALIASES",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        help_heading = "Policies"
+    )]
+    pub trust_domain_aliases: Option<Vec<String>>,
+    /// Domain of the cluster's services, as roles name them: NAME.NAMESPACE.svc.DOMAIN [default: cluster.local]
+    #[arg(long, env = "BURGRAVE_CLUSTER_DOMAIN", value_name = "DOMAIN", help_heading = "Policies")]
+    pub cluster_domain: Option<String>,
+    /// Address on which the API server asks whether a policy may be written (HTTPS, with the CA's own certificate). Without it bad
+    /// policies are let in; what cannot be read of them only ever reduces access, and their status says so
+    #[arg(long, env = "BURGRAVE_WEBHOOK_LISTEN", value_name = "ADDRESS", help_heading = "Policies")]
+    pub webhook_listen: Option<SocketAddr>,
+    /// ValidatingWebhookConfiguration that leads the API server there; the leader keeps the roots in it fresh
+    /// [default: burgrave-policies]
+    #[arg(long, env = "BURGRAVE_WEBHOOK_CONFIGURATION", value_name = "NAME", help_heading = "Policies")]
+    pub webhook_configuration: Option<String>,
+
     /// How long requests under way may take to finish after SIGTERM [default: 10s]
     #[arg(long, env = "BURGRAVE_DRAIN", value_name = "DURATION")]
     pub drain: Option<HumanDuration>,
@@ -155,8 +182,6 @@ pub struct CaConfig {
     pub rotation: RotationConfig,
     /// Unix socket for operators.
     pub admin_socket: Option<PathBuf>,
-    /// Directory with policies.
-    pub policies: Option<PathBuf>,
     /// File to write the trusted roots to.
     pub bundle_file: Option<PathBuf>,
     /// Times of leaves.
@@ -167,6 +192,8 @@ pub struct CaConfig {
     pub attest_by: AttestBy,
     /// What it does for its cluster.
     pub cluster: ClusterConfig,
+    /// Which policies it follows; `None` for none.
+    pub policies: Option<PolicyConfig>,
     /// How long requests under way may take after SIGTERM.
     pub drain: Duration,
 }
@@ -210,6 +237,48 @@ pub struct ClusterConfig {
     pub names: Names,
     /// How a leader is found; `None` if nothing is led.
     pub election: Option<Election>,
+}
+
+/// Which policies are followed.
+#[derive(Clone, Debug)]
+pub struct PolicyConfig {
+    /// What holds for the whole mesh.
+    pub mesh: Mesh,
+    /// Where they come from.
+    pub source: PolicySource,
+}
+
+/// Where policies come from.
+#[derive(Clone, Debug)]
+pub enum PolicySource {
+    /// The API server.
+    Cluster {
+        /// The domain of the cluster's services.
+        domain: String,
+        /// How bad policies are refused; `None` if they are not.
+        webhook: Option<WebhookConfig>,
+    },
+    /// Files in a directory.
+    Files(PathBuf),
+}
+
+impl PolicyConfig {
+    /// How bad policies are refused, if they are.
+    pub fn webhook(&self) -> Option<&WebhookConfig> {
+        match &self.source {
+            PolicySource::Cluster { webhook, .. } => webhook.as_ref(),
+            PolicySource::Files(_) => None,
+        }
+    }
+}
+
+/// How bad policies are refused.
+#[derive(Clone, Debug)]
+pub struct WebhookConfig {
+    /// Where the API server asks.
+    pub listen: SocketAddr,
+    /// The `ValidatingWebhookConfiguration` that leads it there.
+    pub configuration: String,
 }
 
 /// How a leader is found.
@@ -296,6 +365,9 @@ impl RawCa {
             ("authority-secret", &raw.authority_secret),
             ("lease", &raw.lease),
             ("bundle-config-map", &raw.bundle_config_map),
+            ("root-namespace", &raw.root_namespace),
+            ("cluster-domain", &raw.cluster_domain),
+            ("webhook-configuration", &raw.webhook_configuration),
         ] {
             object_name(setting, name.as_deref())?;
         }
@@ -318,13 +390,27 @@ impl RawCa {
             raw.admin_socket.or_else(|| raw.state_dir.as_ref().map(|directory| directory.join("admin.sock")));
         let in_cluster = raw.lease.is_some() || raw.authority_secret.is_some();
         let names = raw.serving_names.unwrap_or_else(|| vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
+        let trust_domain: TrustDomain = raw
+            .trust_domain
+            .as_deref()
+            .unwrap_or("cluster.local")
+            .parse()
+            .map_err(|error| invalid("trust-domain", error))?;
+        let mesh = Mesh {
+            trust_domain: trust_domain.clone(),
+            aliases: raw.trust_domain_aliases.unwrap_or_default(),
+            root_namespace: raw.root_namespace.unwrap_or_else(|| "istio-system".to_owned()),
+        };
+        let webhook = raw.webhook_listen.map(|listen| WebhookConfig {
+            listen,
+            configuration: raw.webhook_configuration.unwrap_or_else(|| "burgrave-policies".to_owned()),
+        });
+        let domain = raw.cluster_domain.unwrap_or_else(|| "cluster.local".to_owned());
+        let policies = policies(raw.policies, raw.lease.is_some(), domain, webhook)?
+            .map(|source| PolicyConfig { mesh, source });
         Ok(CaConfig {
-            trust_domain: raw
-                .trust_domain
-                .as_deref()
-                .unwrap_or("cluster.local")
-                .parse()
-                .map_err(|error| invalid("trust-domain", error))?,
+            trust_domain,
+            policies,
             listen: raw.listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 15012))),
             admin_listen: raw.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15014))),
             serving_names: ServingNames::of(names.iter().map(String::as_str)).map_err(|name| {
@@ -339,7 +425,6 @@ impl RawCa {
             },
             rotation,
             admin_socket,
-            policies: raw.policies,
             bundle_file: raw.bundle_file,
             profile,
             audiences: audiences(raw.token_audiences)?,
@@ -395,6 +480,32 @@ fn authority(
             "more than one of `--authority-secret`, `--state-dir` and `--ca-dir` is set; keep the first for a self-signed root that replicas share, the second for one of a single process, or the third for your own"
                 .to_owned(),
         )),
+    }
+}
+
+fn policies(
+    given: Option<String>,
+    has_lease: bool,
+    domain: String,
+    webhook: Option<WebhookConfig>,
+) -> Result<Option<PolicySource>, ConfigError> {
+    let source = match (given.as_deref(), has_lease) {
+        (None | Some("off"), _) => None,
+        (Some("cluster"), true) => return Ok(Some(PolicySource::Cluster { domain, webhook })),
+        (Some("cluster"), false) => {
+            return Err(ConfigError::Missing {
+                setting: "lease",
+                hint: "it takes one to agree on who writes the statuses of policies; name one, or set --policies=off",
+            });
+        }
+        (Some(directory), _) => Some(PolicySource::Files(PathBuf::from(directory))),
+    };
+    match webhook {
+        Some(_) => Err(invalid(
+            "webhook-listen",
+            "the API server asks about policies of its own; set --policies=cluster",
+        )),
+        None => Ok(source),
     }
 }
 
@@ -545,6 +656,9 @@ mod tests {
                 },
                 "are both set; tokens are verified by one",
             ),
+            (RawCa { policies: Some("cluster".into()), ..with_state() }, "`--lease` is not set"),
+            (RawCa { webhook_listen: Some(([0; 4], 1).into()), ..with_lease() }, "set --policies=cluster"),
+            (RawCa { root_namespace: Some("Mesh".into()), ..with_lease() }, "`Mesh` is no name"),
             (RawCa { lease_duration: Some(HumanDuration::seconds(1)), ..with_lease() }, "`--lease-duration`"),
             (RawCa { token_jwks: Some("k".into()), ..with_state() }, "`--token-issuer` is not set"),
             (RawCa { token_issuer: Some("i".into()), ..with_state() }, "`--token-jwks` is not set"),

@@ -121,7 +121,7 @@ fn set(namespace: &Namespace, deny: &[&str], allow: &[&str]) -> String {
 }
 
 /// An Envoy beside `workload` that answers 200 to whom its policies let in, over mTLS; and echoes on another port.
-async fn server(workload: &Workload) -> (Envoy, SocketAddr, SocketAddr) {
+pub(crate) async fn server(workload: &Workload) -> (Envoy, SocketAddr, SocketAddr) {
     let place = || SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
     let (address, connections) = (place(), place());
     let transport = bootstrap::downstream(&TRUST_DOMAIN.parse().expect("it is a trust domain"));
@@ -154,10 +154,10 @@ async fn server(workload: &Workload) -> (Envoy, SocketAddr, SocketAddr) {
 }
 
 /// Requests on one connection over mTLS.
-struct Conversation(TlsStream<TcpStream>);
+pub(crate) struct Conversation(TlsStream<TcpStream>);
 
 impl Conversation {
-    async fn open(address: SocketAddr, tls: &Arc<ClientConfig>) -> Conversation {
+    pub(crate) async fn open(address: SocketAddr, tls: &Arc<ClientConfig>) -> Conversation {
         let stream = TcpStream::connect(address).await.expect("the Envoy listens");
         stream.set_nodelay(true).expect("a connection has options");
         let name = ServerName::from(address.ip());
@@ -166,7 +166,7 @@ impl Conversation {
     }
 
     /// The status of the answer.
-    async fn ask(&mut self, path: &str) -> u16 {
+    pub(crate) async fn ask(&mut self, path: &str) -> u16 {
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
         let answer = tokio::time::timeout(LONG, async {
             self.0.write_all(request.as_bytes()).await.expect("the connection is open");
@@ -185,7 +185,7 @@ impl Conversation {
     }
 
     /// Asks until the status is this one, and tells when.
-    async fn until(&mut self, path: &str, status: u16) -> Instant {
+    pub(crate) async fn until(&mut self, path: &str, status: u16) -> Instant {
         let end = Instant::now() + LONG;
         loop {
             let found = self.ask(path).await;

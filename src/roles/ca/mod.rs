@@ -29,9 +29,12 @@ use crate::agent;
 use crate::agent::HeldSocket;
 use crate::attest::Attestor;
 use crate::authority::InForce;
+use crate::authz::webhook::AdmissionMetrics;
+use crate::authz::webhook::Webhook;
 use crate::census::Census;
 use crate::clock::Clock;
 use crate::config::CaConfig;
+use crate::config::PolicyConfig;
 use crate::issuance::CertificateService;
 use crate::issuance::GrantPolicy;
 use crate::issuance::IssuanceMetrics;
@@ -77,6 +80,8 @@ pub struct Ca {
     api: TcpListener,
     operators: Option<(UnixListener, HeldSocket)>,
     pages: TcpListener,
+    /// Where the API server asks whether policies may be written.
+    webhook: Option<TcpListener>,
     background: JoinSet<()>,
 }
 
@@ -101,6 +106,10 @@ impl Ca {
         let mut background = JoinSet::new();
         let api = admin::bind(config.listen, "--listen").await?;
         let pages = admin::bind(config.admin_listen, "--admin-listen").await?;
+        let webhook = match config.policies.as_ref().and_then(PolicyConfig::webhook) {
+            Some(webhook) => Some(admin::bind(webhook.listen, "--webhook-listen").await?),
+            None => None,
+        };
         let client = cluster.as_ref().map(|cluster| &cluster.client);
         let attestor = attestation::attestor(&config, client, &clock, &complaints, &mut background).await?;
         let in_force = InForce::new(held);
@@ -125,6 +134,7 @@ impl Ca {
             api,
             operators,
             pages,
+            webhook,
             background,
         })
     }
@@ -197,7 +207,9 @@ impl Ca {
             &mut self.background,
             stop.clone(),
         );
-        let policies = policies::source(&self.config, &mut registry, &mut self.background).map(|source| {
+        let followed = controllers.as_ref().and_then(|controllers| controllers.policies.as_ref());
+        let source = policies::source(&self.config, followed, &mut registry, &mut self.background);
+        let policies = source.map(|source| {
             let discovery = Discovery::new(Subscribers::default(), sds_metrics, stop.clone());
             policies::service(source, &agents, discovery)
         });
@@ -220,6 +232,8 @@ impl Ca {
             trust_domain = %self.config.trust_domain,
             "the CA serves"
         );
+        let webhook = Webhook::new(AdmissionMetrics::new(&mut registry));
+        let webhook_config = certificate.http1_server_config()?;
         let pages = pages(registry, &standing, self.clock.clone()).serve(self.pages, stop.clone());
         let connections = tls::incoming(self.api, certificate.server_config()?);
         let api = Server::builder()
@@ -245,6 +259,13 @@ impl Ca {
                 async { api.await.map_err(CaError::from).and_then(asked_to) },
                 async { pages.await.map_err(CaError::from).and_then(asked_to) },
                 async { operators.await.and_then(asked_to) },
+                async {
+                    match self.webhook {
+                        Some(listener) => webhook.serve(listener, webhook_config, stop.clone()).await?,
+                        None => stop.cancelled().await,
+                    }
+                    asked_to(())
+                },
                 async {
                     match campaign {
                         Some(campaign) => campaign.await,
