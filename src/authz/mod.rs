@@ -21,6 +21,7 @@ mod peer_modes;
 mod policy_set;
 mod request;
 pub mod resource;
+pub mod tokens;
 mod workload;
 
 pub use apply::Applied;
