@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
@@ -24,8 +25,12 @@ use crate::agent::Publication;
 use crate::agent::Renewal;
 use crate::agent::Upstream;
 use crate::agent::Upward;
+use crate::authz::AuthorizationService;
+use crate::authz::Told;
+use crate::authz::tokens::UnusableRoots;
 use crate::clock::Clock;
 use crate::config::AgentConfig;
+use crate::roles::ext_authz::ExtAuthz;
 use crate::sds::SdsMetrics;
 use crate::sds::SecretService;
 use crate::sds::Secrets;
@@ -53,6 +58,9 @@ pub enum AgentError {
     /// A listener failed while serving.
     #[error("the listener failed: {0}")]
     Listener(#[from] std::io::Error),
+    /// Token issuers could not be trusted.
+    #[error(transparent)]
+    TokenIssuers(#[from] UnusableRoots),
     /// The gRPC server failed.
     #[error("the secret service failed: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -65,6 +73,7 @@ pub struct Agent {
     clock: Clock,
     secrets: watch::Sender<Arc<Secrets>>,
     subscribers: Subscribers,
+    policies: watch::Sender<Told>,
     renew: Arc<Notify>,
     socket: UnixListener,
     held_socket: HeldSocket,
@@ -85,6 +94,7 @@ impl Agent {
             clock,
             secrets: watch::Sender::new(Arc::default()),
             subscribers: Subscribers::default(),
+            policies: watch::Sender::new(None),
             renew: Arc::new(Notify::new()),
             socket,
             held_socket,
@@ -101,6 +111,11 @@ impl Agent {
     /// The proxies that are connected.
     pub fn subscribers(&self) -> Subscribers {
         self.subscribers.clone()
+    }
+
+    /// Where it is told which policies apply to the workload; until then, whoever asks is told no.
+    pub fn policies(&self) -> watch::Sender<Told> {
+        self.policies.clone()
     }
 
     /// Tells the agent to renew now.
@@ -137,6 +152,10 @@ impl Agent {
         );
         let sds =
             SecretService::new(self.secrets.subscribe(), self.subscribers.clone(), sds_metrics, stop.clone());
+        let ext_authz = self.config.ext_authz.map(|config| ExtAuthz::new(config, &mut registry, &self.clock));
+        let ext_authz =
+            ext_authz.transpose()?.map(|parts| parts.for_own(self.policies.subscribe(), stop.clone()));
+        let (ext_authz, deciding) = ext_authz.unzip();
         let (root_file, changed_roots) = watch::channel(None);
         let roots = agent::watch_root_file(self.config.ca_root_file.clone(), root_file, stop.clone());
         let (hearing, heard) = watch::channel(Heard::default());
@@ -174,6 +193,7 @@ impl Agent {
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_service(sds.server())
+            .add_optional_service(ext_authz.map(AuthorizationService::server))
             .serve_with_incoming_shutdown(
                 UnixListenerStream::new(self.socket),
                 stop.clone().cancelled_owned(),
@@ -187,7 +207,8 @@ impl Agent {
                 async { api.await.map_err(AgentError::from) },
                 async { pages.await.map_err(AgentError::from) },
                 async {
-                    tokio::join!(renewal.run(stop.clone()), upstream.run(stop.clone()), roots);
+                    let deciding = OptionFuture::from(deciding);
+                    tokio::join!(renewal.run(stop.clone()), upstream.run(stop.clone()), roots, deciding);
                     Ok(())
                 },
             )

@@ -28,6 +28,8 @@ use crate::agent;
 use crate::agent::HeldSocket;
 use crate::attest::Attestor;
 use crate::authority::InForce;
+use crate::authz::AuthorizationService;
+use crate::authz::Follow;
 use crate::census::Census;
 use crate::clock::Clock;
 use crate::config::CaConfig;
@@ -43,6 +45,8 @@ use crate::roles::ca::root::Kept;
 use crate::roles::ca::rotation::Rotation;
 use crate::roles::ca::serving::Serving;
 use crate::roles::ca::standing::Standing;
+use crate::roles::ext_authz::ExtAuthz;
+use crate::roles::ext_authz::NoPolicies;
 use crate::rotation::AdminService;
 use crate::rotation::Door;
 use crate::rotation::RotationMetrics;
@@ -73,6 +77,8 @@ pub struct Ca {
     api: TcpListener,
     operators: Option<(UnixListener, HeldSocket)>,
     pages: TcpListener,
+    /// Knows which policies apply to whom.
+    policies: Arc<dyn Follow>,
     background: JoinSet<()>,
 }
 
@@ -121,6 +127,7 @@ impl Ca {
             api,
             operators,
             pages,
+            policies: Arc::new(NoPolicies),
             background,
         })
     }
@@ -131,6 +138,12 @@ impl Ca {
     /// If the operating system does not tell.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.api.local_addr()
+    }
+
+    /// Names who knows which policies apply to whom; without, everybody who asks for a decision is told no.
+    #[must_use]
+    pub fn deciding_by(self, policies: Arc<dyn Follow>) -> Self {
+        Self { policies, ..self }
     }
 
     /// Serves until `stop` is cancelled; then finishes what is under way, within the configured time.
@@ -205,6 +218,15 @@ impl Ca {
         if let Some((follower, store)) = shared {
             self.background.spawn(follower.run(store));
         }
+        let ext_authz = self.config.ext_authz.clone();
+        let ext_authz =
+            ext_authz.map(|config| ExtAuthz::new(config, &mut registry, &self.clock)).transpose()?;
+        let ext_authz = ext_authz.map(|parts| {
+            let (service, deciding) =
+                parts.for_callers(self.policies.clone(), self.attestor.clone(), stop.clone());
+            self.background.spawn(deciding);
+            service
+        });
         tracing::info!(
             address = %self.api.local_addr()?,
             admin_address = %self.pages.local_addr()?,
@@ -222,6 +244,7 @@ impl Ca {
             .max_connection_age_grace(REQUEST)
             .add_service(CertificateService::server(pipeline))
             .add_service(agents.server())
+            .add_optional_service(ext_authz.map(AuthorizationService::server))
             .add_optional_service(operators_over_tls.map(AdminService::server))
             .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
         let drained = async {
