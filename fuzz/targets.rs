@@ -3,14 +3,26 @@
 //! The fuzz targets run these under a coverage-guided fuzzer; `tests/fuzz_smoke.rs` runs them on mutated good inputs.
 
 use std::sync::Arc;
+use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use burgrave::authority;
 use burgrave::authz;
+use burgrave::authz::Enforced;
 use burgrave::authz::Http;
+use burgrave::authz::Judge;
+use burgrave::authz::Mesh;
 use burgrave::authz::PolicySet;
+use burgrave::authz::Reason;
 use burgrave::authz::Request as Asked;
+use burgrave::authz::Ruling;
+use burgrave::authz::Tally;
+use burgrave::authz::Workload;
+use burgrave::authz::apply;
+use burgrave::authz::check::Asked as Question;
+use burgrave::authz::check::Wording;
+use burgrave::authz::check::answer;
 use burgrave::authz::model::Action;
 use burgrave::authz::model::Atom;
 use burgrave::authz::model::Conjunction;
@@ -23,8 +35,16 @@ use burgrave::authz::model::Rule;
 use burgrave::authz::model::Template;
 use burgrave::authz::model::Term;
 use burgrave::authz::model::Value;
+use burgrave::authz::resource::from_yaml;
+use burgrave::authz::tokens::Issuer;
+use burgrave::authz::tokens::KeySet;
+use burgrave::authz::tokens::Keys;
+use burgrave::authz::tokens::verify;
 use burgrave::authz::walk;
+use burgrave::clock::Clock;
 use burgrave::identity::SpiffeId;
+use burgrave::proto::envoy::CheckRequest;
+use burgrave::proto::envoy::HttpResponse;
 use burgrave::sds::Effect;
 use burgrave::sds::Event;
 use burgrave::sds::Request;
@@ -37,6 +57,7 @@ use burgrave::x509::TrustBundle;
 use burgrave::x509::describe;
 use burgrave::x509::diagnose;
 use burgrave::x509::key::KeyAlgorithm;
+use prost::Message;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
@@ -177,4 +198,66 @@ fn no_faulty_rule_allows(policy: &authz::model::Policy, faults: &[authz::resourc
         let is_left = policy.rules.iter().any(|rule| index.is_none_or(|index| rule.index == index));
         assert!(!(allows && is_left), "{path} cannot be read, and is allowed by");
     }
+}
+
+/// Lets in one peer, by one method, to one path.
+const ONLY: &str = r#"{
+    "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "only", "namespace": "n"},
+    "spec": {"rules": [{
+        "from": [{"source": {"principals": ["td/in"]}}],
+        "to": [{"operation": {"methods": ["GET"], "paths": ["/in"]}}]
+    }]}
+}"#;
+
+/// The public half of the key of RFC 7515, appendix A.3.
+const KEYS: &str = r#"{"keys": [{"kty": "EC", "crv": "P-256", "kid": "k",
+    "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
+
+fn issuer() -> Issuer {
+    Issuer::new("joe", Keys::Inline(Arc::new(KeySet::parse(KEYS).expect("it is a key set"))))
+}
+
+/// A proxy's question: whatever it is, the answer says yes or no, and yes only to what the policy lets in.
+pub(crate) fn check_request(bytes: &[u8]) {
+    let _ = is_let_in(bytes);
+}
+
+/// Whether that question is answered with yes.
+pub(crate) fn is_let_in(bytes: &[u8]) -> bool {
+    static JUDGE: LazyLock<Judge> = LazyLock::new(|| {
+        let only: Vec<_> = from_yaml(ONLY).expect("it is YAML").resources.into_iter().flatten().collect();
+        let workload = Workload { namespace: "n".to_owned(), ..Workload::default() };
+        let policies =
+            apply(&only, &workload, &Mesh::of("td".parse().expect("it is a trust domain"))).policies;
+        assert_eq!(policies.len(), 1);
+        Judge::of(Enforced::new(PolicySet::new(policies), vec![issuer()], &Tally::default()), Clock::system())
+    });
+    let Ok(question) = CheckRequest::decode(bytes) else { return false };
+    let ruling = match Question::read(question.clone(), Some(1)) {
+        Ok(asked) => asked.with(|request| JUDGE.rule_in_doubt(request, asked.doubts())),
+        Err(_) => Ruling::denied(Reason::Malformed),
+    };
+    let told = answer(&ruling, Wording { names_policies: true });
+    let code = told.status.expect("an answer has a status").code;
+    let is_yes = matches!(told.http_response, Some(HttpResponse::OkResponse(_)));
+    assert_eq!((code == 0, is_yes), (ruling.is_allowed(), ruling.is_allowed()));
+    if ruling.is_allowed() {
+        let asked = question.attributes.expect("nothing was asked, and it came in");
+        let http = asked.request.and_then(|request| request.http).expect("a connection came in");
+        let source = asked.source.expect("nobody came in");
+        assert_eq!((http.method.as_str(), http.path.split('?').next()), ("GET", Some("/in")));
+        assert!(source.principal == "spiffe://td/in" || !source.certificate.is_empty());
+    }
+    ruling.is_allowed()
+}
+
+/// An end user's token, and the keys that an issuer publishes: nothing that its issuer has not signed is good.
+pub(crate) fn token(bytes: &[u8]) {
+    static ISSUERS: LazyLock<[Issuer; 1]> = LazyLock::new(|| [issuer()]);
+    let text = String::from_utf8_lossy(bytes);
+    let _ = KeySet::parse(&text);
+    let bearer = format!("Bearer {text}");
+    let headers = [("authorization", bearer.as_str()), ("cookie", text.as_ref())];
+    let http = Http { method: "GET", path: &text, host: "h", headers: &headers };
+    assert!(!matches!(verify(&http, &*ISSUERS, OffsetDateTime::UNIX_EPOCH), Ok(Some(_))));
 }

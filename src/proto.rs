@@ -63,6 +63,33 @@ pub mod envoy {
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
     pub use envoy_types::pb::google::protobuf::Any;
     pub use envoy_types::pb::google::protobuf::BytesValue;
+    // === ext_authz ===
+    pub use envoy_types::pb::envoy::config::core::v3::Address;
+    pub use envoy_types::pb::envoy::config::core::v3::HeaderMap;
+    pub use envoy_types::pb::envoy::config::core::v3::HeaderValue;
+    pub use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
+    pub use envoy_types::pb::envoy::config::core::v3::Metadata;
+    pub use envoy_types::pb::envoy::config::core::v3::SocketAddress;
+    pub use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
+    pub use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+    pub use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+    pub use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
+    pub use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
+    pub use envoy_types::pb::envoy::service::auth::v3::CheckResponse;
+    pub use envoy_types::pb::envoy::service::auth::v3::DeniedHttpResponse;
+    pub use envoy_types::pb::envoy::service::auth::v3::OkHttpResponse;
+    pub use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest as CheckedHttp;
+    pub use envoy_types::pb::envoy::service::auth::v3::attribute_context::Peer as CheckedPeer;
+    pub use envoy_types::pb::envoy::service::auth::v3::attribute_context::Request as CheckedRequest;
+    pub use envoy_types::pb::envoy::service::auth::v3::attribute_context::TlsSession;
+    pub use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
+    pub use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
+    pub use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
+    pub use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+    pub use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+    pub use envoy_types::pb::google::protobuf::Struct as ProtoStruct;
+    pub use envoy_types::pb::google::protobuf::Value as ProtoValue;
+    pub use envoy_types::pb::google::protobuf::value::Kind as ProtoKind;
     pub use envoy_types::pb::google::rpc::Status;
 }
 

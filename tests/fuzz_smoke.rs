@@ -6,8 +6,20 @@ mod targets;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use burgrave::authority;
+use burgrave::proto::envoy::Address;
+use burgrave::proto::envoy::AddressKind;
+use burgrave::proto::envoy::AttributeContext;
+use burgrave::proto::envoy::CheckRequest;
+use burgrave::proto::envoy::CheckedHttp;
+use burgrave::proto::envoy::CheckedPeer;
+use burgrave::proto::envoy::CheckedRequest;
+use burgrave::proto::envoy::HeaderMap;
+use burgrave::proto::envoy::HeaderValue;
+use burgrave::proto::envoy::PortSpecifier;
+use burgrave::proto::envoy::SocketAddress;
 use burgrave::x509::PrivateKey;
 use burgrave::x509::root;
+use prost::Message;
 use time::OffsetDateTime;
 
 const ROUNDS: usize = 4000;
@@ -181,3 +193,64 @@ spec:
   subjects: [{user: a, not_names: [b], properties: {source.ip: 10.0.0.1, c: d}}, {user: '*'}]
   roleRef: {kind: ServiceRole, name: a}
 ";
+
+/// A question that is answered with yes.
+fn question() -> CheckRequest {
+    let socket = SocketAddress {
+        address: "192.0.2.1".to_owned(),
+        port_specifier: Some(PortSpecifier::PortValue(8080)),
+        ..SocketAddress::default()
+    };
+    let address = Address { address: Some(AddressKind::SocketAddress(socket)) };
+    let source = CheckedPeer {
+        address: Some(address.clone()),
+        principal: "spiffe://td/in".to_owned(),
+        ..CheckedPeer::default()
+    };
+    let line = |key: &str, value: &[u8]| HeaderValue {
+        key: key.to_owned(),
+        raw_value: value.to_vec(),
+        value: String::new(),
+    };
+    let http = CheckedHttp {
+        method: "GET".to_owned(),
+        path: "/in?a=b".to_owned(),
+        host: "h".to_owned(),
+        header_map: Some(HeaderMap {
+            headers: vec![line("x-a", b"b"), line("x-forwarded-for", b"203.0.113.9,192.0.2.1")],
+        }),
+        ..CheckedHttp::default()
+    };
+    let attributes = AttributeContext {
+        source: Some(source),
+        destination: Some(CheckedPeer { address: Some(address), ..CheckedPeer::default() }),
+        request: Some(CheckedRequest { http: Some(http), time: None }),
+        ..AttributeContext::default()
+    };
+    CheckRequest { attributes: Some(attributes) }
+}
+
+#[test]
+fn no_question_of_a_proxy_is_let_in_by_accident() {
+    let with_raw_lines = question();
+    let mut joined = question();
+    if let Some(http) = joined.attributes.as_mut().and_then(|all| all.request.as_mut()?.http.as_mut()) {
+        http.header_map = None;
+        http.headers.insert("x-a".to_owned(), "b,c".to_owned());
+    }
+    let seeds = [with_raw_lines, joined].map(|question| question.encode_to_vec());
+    assert!(
+        seeds.iter().all(|seed| targets::is_let_in(seed)),
+        "a storm on what is refused anyway shows nothing"
+    );
+    storm(targets::check_request, &seeds);
+}
+
+#[test]
+fn no_token_is_good_that_its_issuer_has_not_signed() {
+    let part = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let header = part(r#"{"alg":"ES256","kid":"k"}"#);
+    let token = format!("{header}.{}.{}", part(r#"{"iss":"joe","scope":"a b"}"#), part(&"s".repeat(64)));
+    let keys = r#"{"keys":[{"kty":"RSA","kid":"r","n":"AQAB","e":"AQAB"}]}"#;
+    storm(targets::token, &[token.into_bytes(), keys.as_bytes().to_vec()]);
+}

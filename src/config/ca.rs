@@ -11,6 +11,8 @@ use serde::Serialize;
 use crate::authority::largest_leaf_lifetime_a_scheduled_rotation_never_cuts_short;
 use crate::authz::Mesh;
 use crate::config::duration::HumanDuration;
+use crate::config::ext_authz::ExtAuthzConfig;
+use crate::config::ext_authz::RawExtAuthz;
 use crate::config::layers::ConfigError;
 use crate::config::layers::over_file;
 use crate::distribution::Names;
@@ -159,6 +161,50 @@ pub struct RawCa {
     /// [default: burgrave-policies]
     #[arg(long, env = "BURGRAVE_WEBHOOK_CONFIGURATION", value_name = "NAME", help_heading = "Policies")]
     pub webhook_configuration: Option<String>,
+    /// Answer Envoys that ask for each request whether it may come in (ext_authz, envoy.service.auth.v3.Authorization),
+    /// on --listen to callers who show a service-account token, by the policies of the caller's own workload. Before any policies are received, nothing comes in
+    #[arg(
+        long,
+        env = "BURGRAVE_EXT_AUTHZ",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Decisions"
+    )]
+    pub ext_authz: Option<bool>,
+    /// Share of what is allowed that is written to the audit trail, from 0 to 1; denials always are [default: 0]
+    #[arg(long, env = "BURGRAVE_EXT_AUTHZ_AUDIT_RATE", value_name = "SHARE", help_heading = "Decisions")]
+    pub ext_authz_audit_rate: Option<f64>,
+    /// Providers of CUSTOM policies that are this one, or that the proxy asks as well; what matches a CUSTOM policy of any other
+    /// is denied; comma-separated
+    #[arg(
+        long,
+        env = "BURGRAVE_EXT_AUTHZ_PROVIDERS",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        help_heading = "Decisions"
+    )]
+    pub ext_authz_providers: Option<Vec<String>>,
+    /// Proxies in front that are believed when they tell the client's address (xff_num_trusted_hops of a listener with
+    /// use_remote_address). Without it, a request with x-forwarded-for is denied where policies ask for the client's address
+    #[arg(long, env = "BURGRAVE_EXT_AUTHZ_TRUSTED_HOPS", value_name = "COUNT", help_heading = "Decisions")]
+    pub ext_authz_trusted_hops: Option<u32>,
+    /// Tell clients that are denied the name of the policy that denies them
+    #[arg(
+        long,
+        env = "BURGRAVE_EXT_AUTHZ_NAME_POLICIES",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Decisions"
+    )]
+    pub ext_authz_name_policies: Option<bool>,
+    /// PEM file of the roots that issuers of end users' tokens are trusted by when their keys are fetched [default: the roots of
+    /// this machine]
+    #[arg(long, env = "BURGRAVE_TOKEN_ISSUER_ROOT_FILE", value_name = "FILE", help_heading = "Decisions")]
+    pub token_issuer_root_file: Option<PathBuf>,
 
     /// How long requests under way may take to finish after SIGTERM [default: 10s]
     #[arg(long, env = "BURGRAVE_DRAIN", value_name = "DURATION")]
@@ -194,6 +240,8 @@ pub struct CaConfig {
     pub cluster: ClusterConfig,
     /// Which policies it follows; `None` for none.
     pub policies: Option<PolicyConfig>,
+    /// How proxies are answered that ask for each request; `None` if they are not.
+    pub ext_authz: Option<ExtAuthzConfig>,
     /// How long requests under way may take after SIGTERM.
     pub drain: Duration,
 }
@@ -429,6 +477,15 @@ impl RawCa {
             profile,
             audiences: audiences(raw.token_audiences)?,
             attest_by: attest_by(raw.kubeconfig, raw.token_jwks, raw.token_issuer, in_cluster)?,
+            ext_authz: RawExtAuthz {
+                ext_authz: raw.ext_authz,
+                audit_rate: raw.ext_authz_audit_rate,
+                providers: raw.ext_authz_providers,
+                trusted_hops: raw.ext_authz_trusted_hops,
+                name_policies: raw.ext_authz_name_policies,
+                root_file: raw.token_issuer_root_file,
+            }
+            .resolve()?,
             drain: seconds(raw.drain, HumanDuration::seconds(10)),
         })
     }

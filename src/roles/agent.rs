@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
@@ -24,10 +25,14 @@ use crate::agent::Publication;
 use crate::agent::Renewal;
 use crate::agent::Upstream;
 use crate::agent::Upward;
+use crate::authz::AuthorizationService;
 use crate::authz::Enforcement;
 use crate::authz::ExtensionService;
+use crate::authz::Told;
+use crate::authz::tokens::UnusableRoots;
 use crate::clock::Clock;
 use crate::config::AgentConfig;
+use crate::roles::ext_authz::ExtAuthz;
 use crate::sds::Discovery;
 use crate::sds::SdsMetrics;
 use crate::sds::SecretService;
@@ -56,6 +61,9 @@ pub enum AgentError {
     /// A listener failed while serving.
     #[error("the listener failed: {0}")]
     Listener(#[from] std::io::Error),
+    /// Token issuers could not be trusted.
+    #[error(transparent)]
+    TokenIssuers(#[from] UnusableRoots),
     /// The gRPC server failed.
     #[error("the secret service failed: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -68,6 +76,7 @@ pub struct Agent {
     clock: Clock,
     secrets: watch::Sender<Arc<Secrets>>,
     subscribers: Subscribers,
+    policies: watch::Sender<Told>,
     renew: Arc<Notify>,
     socket: UnixListener,
     held_socket: HeldSocket,
@@ -88,6 +97,7 @@ impl Agent {
             clock,
             secrets: watch::Sender::new(Arc::default()),
             subscribers: Subscribers::default(),
+            policies: watch::Sender::new(None),
             renew: Arc::new(Notify::new()),
             socket,
             held_socket,
@@ -151,6 +161,10 @@ impl Agent {
         };
         let sds =
             SecretService::new(self.secrets.subscribe(), self.subscribers.clone(), sds_metrics, stop.clone());
+        let ext_authz = self.config.ext_authz.map(|config| ExtAuthz::new(config, &mut registry, &self.clock));
+        let ext_authz =
+            ext_authz.transpose()?.map(|parts| parts.for_own(self.policies.subscribe(), stop.clone()));
+        let (ext_authz, deciding) = ext_authz.unzip();
         let (root_file, changed_roots) = watch::channel(None);
         let roots = agent::watch_root_file(self.config.ca_root_file.clone(), root_file, stop.clone());
         let (hearing, heard) = watch::channel(Heard::default());
@@ -174,7 +188,7 @@ impl Agent {
             metrics: metrics.clone(),
             patience: self.patience,
         };
-        let enforcing = agent::enforce(heard.clone(), enforcement.clone());
+        let enforcing = agent::enforce(heard.clone(), enforcement.clone(), self.policies.clone());
         let renewal = Renewal {
             ca,
             publication: Publication::new(self.secrets, self.subscribers),
@@ -191,6 +205,7 @@ impl Agent {
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_service(sds.server())
             .add_service(extensions.server())
+            .add_optional_service(ext_authz.map(AuthorizationService::server))
             .serve_with_incoming_shutdown(
                 UnixListenerStream::new(self.socket),
                 stop.clone().cancelled_owned(),
@@ -211,7 +226,9 @@ impl Agent {
                             () = enforcement.tend() => {}
                         }
                     };
-                    tokio::join!(renewal.run(stop.clone()), upstream.run(stop.clone()), roots, policies);
+                    let deciding = OptionFuture::from(deciding);
+                    let (renewing, listening) = (renewal.run(stop.clone()), upstream.run(stop.clone()));
+                    tokio::join!(renewing, listening, roots, policies, deciding);
                     Ok(())
                 },
             )

@@ -52,8 +52,9 @@ pub use orders::Orders;
 pub use orders::Troubles;
 pub use orders::View;
 pub use pods::Pods;
-pub use policies::Follow;
+
 pub use policies::PolicyService;
+pub use policies::Rulebooks;
 pub use service::AdminService;
 pub use service::Door;
 pub use shelf::Shelf;

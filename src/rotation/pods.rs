@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::attest::Attested;
+use crate::authz::Follow;
 use crate::authz::Library;
 use crate::authz::Mesh;
 use crate::authz::Rulebook;
+use crate::authz::Told;
 use crate::authz::Workload;
 use crate::authz::cluster::Directory;
 use crate::census::Caller;
-use crate::rotation::policies::Follow;
+use crate::rotation::policies::Rulebooks;
 
 /// The policies and the pods, and how they are read.
 #[derive(Clone, Debug)]
@@ -23,15 +26,28 @@ pub struct Pods {
     pub mesh: Mesh,
 }
 
-impl Follow for Pods {
-    fn follow(&self, caller: &Caller) -> watch::Receiver<Arc<Option<Rulebook>>> {
+impl Rulebooks for Pods {
+    fn of(&self, caller: &Caller) -> watch::Receiver<Arc<Option<Rulebook>>> {
         let (told, follower) = watch::channel(Arc::new(None));
         match Pod::of(caller) {
-            Some(pod) => drop(tokio::spawn(self.clone().tell(pod, told))),
+            Some(pod) => drop(tokio::spawn(self.clone().tell(pod, told, Self::pass_on))),
             // Who is no pod of this cluster has no labels that a policy could select: it is told nothing, and enforces nothing but denial.
             None => tracing::warn!(spiffe_id = caller.spiffe_id, "somebody who is no pod asks for policies"),
         }
         follower
+    }
+}
+
+impl Follow for Pods {
+    fn follow(&self, caller: &Attested) -> Option<watch::Receiver<Told>> {
+        let pod = caller.pod()?;
+        let (namespace, name) = (caller.namespace().to_owned(), pod.name.clone());
+        let (told, follower) = watch::channel(None);
+        let pod = Pod { namespace, name, uid: pod.uid.clone() };
+        tokio::spawn(self.clone().tell(pod, told, |_, _, applied, told| {
+            told.send_replace(applied.clone());
+        }));
+        Some(follower)
     }
 }
 
@@ -51,8 +67,14 @@ impl Pod {
 }
 
 impl Pods {
-    /// Tells what applies to the pod until nobody listens. What was last told stays if the pod is gone: its agent ends with it.
-    async fn tell(self, pod: Pod, told: watch::Sender<Arc<Option<Rulebook>>>) {
+    /// Has `pass_on` tell what applies to the pod, each time that it changes, until nobody listens. What was last told stays if the pod
+    /// is gone: its agent ends with it.
+    async fn tell<T>(
+        self,
+        pod: Pod,
+        told: watch::Sender<T>,
+        pass_on: impl Fn(&Self, &Workload, &Told, &watch::Sender<T>),
+    ) {
         let mut changes = self.directory.changes();
         loop {
             changes.borrow_and_update();
@@ -66,9 +88,9 @@ impl Pods {
             };
             let mut applied = self.library.follow(&workload);
             loop {
-                let is_known = applied.borrow_and_update().is_some();
-                if is_known {
-                    self.pass_on(&workload, &told);
+                let now = applied.borrow_and_update().clone();
+                if now.is_some() {
+                    pass_on(&self, &workload, &now, &told);
                 }
                 tokio::select! {
                     () = told.closed() => return,
@@ -87,7 +109,7 @@ impl Pods {
         }
     }
 
-    fn pass_on(&self, workload: &Workload, told: &watch::Sender<Arc<Option<Rulebook>>>) {
+    fn pass_on(&self, workload: &Workload, _: &Told, told: &watch::Sender<Arc<Option<Rulebook>>>) {
         // Both from one moment, so that nobody is told half of a change; what is made of them need not hold the others up.
         let objects = self.library.look(|index| {
             let applied = index.workloads().get(workload)?;

@@ -24,9 +24,9 @@ use crate::sds::Responses;
 use crate::sds::Served;
 
 /// Knows which policies apply to whom.
-pub trait Follow: Debug + Send + Sync {
+pub trait Rulebooks: Debug + Send + Sync {
     /// What applies to the caller's workload, as it changes; `None` for as long as that is not known.
-    fn follow(&self, caller: &Caller) -> watch::Receiver<Arc<Option<Rulebook>>>;
+    fn of(&self, caller: &Caller) -> watch::Receiver<Arc<Option<Rulebook>>>;
 }
 
 /// Serves policies to agents.
@@ -35,7 +35,7 @@ pub struct PolicyService {
     /// Knows callers.
     pub agents: AgentService,
     /// Knows policies.
-    pub source: Arc<dyn Follow>,
+    pub source: Arc<dyn Rulebooks>,
     /// Drives streams.
     pub discovery: Discovery,
 }
@@ -57,7 +57,7 @@ impl ExtensionConfigDiscoveryService for PolicyService {
         requests: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamExtensionConfigsStream>, Status> {
         let caller = self.agents.caller(&requests).await?;
-        let resources = self.source.follow(&caller);
+        let resources = self.source.of(&caller);
         Ok(self.discovery.stream(requests.into_inner(), move |_| Served { resources, ear: None }))
     }
 

@@ -12,6 +12,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+/// How a story puts an Envoy that asks before a workload.
+mod asking;
 /// How a story runs and asks `burgrave ca`.
 mod ca;
 /// How a story makes requests and certificates that Burgrave itself would never make.
@@ -35,6 +37,7 @@ mod agent;
 mod chains;
 mod crash;
 mod envoys;
+mod ext_authz;
 mod hindered;
 mod install;
 mod operating;

@@ -29,6 +29,7 @@ use crate::agent;
 use crate::agent::HeldSocket;
 use crate::attest::Attestor;
 use crate::authority::InForce;
+use crate::authz::AuthorizationService;
 use crate::authz::webhook::AdmissionMetrics;
 use crate::authz::webhook::Webhook;
 use crate::census::Census;
@@ -47,6 +48,8 @@ use crate::roles::ca::root::Kept;
 use crate::roles::ca::rotation::Rotation;
 use crate::roles::ca::serving::Serving;
 use crate::roles::ca::standing::Standing;
+use crate::roles::ext_authz::ExtAuthz;
+use crate::roles::ext_authz::NoPolicies;
 use crate::rotation::AdminService;
 use crate::rotation::Door;
 use crate::rotation::PolicyService;
@@ -209,7 +212,7 @@ impl Ca {
         );
         let followed = controllers.as_ref().and_then(|controllers| controllers.policies.as_ref());
         let source = policies::source(&self.config, followed, &mut registry, &mut self.background);
-        let policies = source.map(|source| {
+        let policies = source.as_ref().map(|source| {
             let discovery = Discovery::new(Subscribers::default(), sds_metrics, stop.clone());
             policies::service(source, &agents, discovery)
         });
@@ -226,6 +229,15 @@ impl Ca {
         if let Some((follower, store)) = shared {
             self.background.spawn(follower.run(store));
         }
+        let ext_authz = self.config.ext_authz.clone();
+        let ext_authz =
+            ext_authz.map(|config| ExtAuthz::new(config, &mut registry, &self.clock)).transpose()?;
+        let ext_authz = ext_authz.map(|parts| {
+            let source = source.map_or_else(|| Arc::new(NoPolicies) as _, |source| source.proxies);
+            let (service, deciding) = parts.for_callers(source, self.attestor.clone(), stop.clone());
+            self.background.spawn(deciding);
+            service
+        });
         tracing::info!(
             address = %self.api.local_addr()?,
             admin_address = %self.pages.local_addr()?,
@@ -246,6 +258,7 @@ impl Ca {
             .add_service(CertificateService::server(pipeline))
             .add_service(agents.server())
             .add_optional_service(policies.map(PolicyService::server))
+            .add_optional_service(ext_authz.map(AuthorizationService::server))
             .add_optional_service(operators_over_tls.map(AdminService::server))
             .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
         let drained = async {
