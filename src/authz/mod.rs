@@ -30,6 +30,7 @@ mod parts;
 pub mod path;
 mod peer_modes;
 mod policy_set;
+pub mod recorded;
 mod request;
 pub mod resource;
 mod rulebook;
