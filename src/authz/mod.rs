@@ -9,6 +9,7 @@ mod apply;
 pub mod bootstrap;
 pub mod bridge;
 pub mod cluster;
+pub mod compare;
 mod decide;
 mod enforcement;
 pub mod envoy;
