@@ -12,6 +12,7 @@
 pub mod explanation;
 pub mod facts;
 pub mod part;
+pub mod reach;
 mod remark;
 pub mod truth;
 pub mod weigh;
