@@ -4,6 +4,7 @@
 //! YAML → resource → apply: which policies a workload has → model ─► decide ─► ext_authz, explanations, audit
 //!                                                              └─► Envoy's RBAC
 //! ```
+#![doc = include_str!("SEMANTICS.md")]
 
 mod apply;
 pub mod bootstrap;
@@ -85,3 +86,6 @@ pub use rulebook::Rulebook;
 pub use workload::Mesh;
 pub use workload::Proxy;
 pub use workload::Workload;
+
+#[cfg(test)]
+mod semantics_tests;

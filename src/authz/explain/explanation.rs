@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::authz::model::Action;
+use crate::authz::model::Kind;
 use crate::authz::model::Policy;
 use crate::authz::model::Rule;
 
@@ -83,7 +84,7 @@ pub struct RuleName {
     pub name: String,
     /// What it does: `ALLOW`, `DENY`, `AUDIT`, `CUSTOM`.
     pub action: &'static str,
-    /// Which of its rules, from zero.
+    /// Which of its rules, from zero; of a binding, which of its role's.
     pub rule: usize,
 }
 
@@ -176,7 +177,11 @@ impl RuleName {
             namespace: policy.name.namespace.to_string(),
             name: policy.name.name.to_string(),
             action: policy.action.as_str(),
-            rule: rule.index,
+            // A binding's rules come in pairs, see `lower::roles`.
+            rule: match policy.name.kind {
+                Kind::ServiceRoleBinding => rule.index / 2,
+                Kind::AuthorizationPolicy | Kind::RbacConfig => rule.index,
+            },
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::authz::explain::explanation::RuleName;
 use crate::authz::explain::explanation::Verdict;
 use crate::authz::explain::explanation::Weighed;
 use crate::authz::explain::explanation::Why;
+use crate::authz::model::Kind;
 
 /// How many values of a field are shown.
 const SHOWN: usize = 6;
@@ -26,6 +27,13 @@ impl Verdict {
 
 impl fmt::Display for RuleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == Kind::ServiceRoleBinding.as_str() {
+            return write!(
+                f,
+                "access rule {} that {} {}/{} grants",
+                self.rule, self.kind, self.namespace, self.name
+            );
+        }
         write!(f, "rule {} of {} {}/{} ({})", self.rule, self.kind, self.namespace, self.name, self.action)
     }
 }
