@@ -137,7 +137,7 @@ fn failure(case: &Case, explanation: &Explanation) -> Option<String> {
         return Some(format!(
             "expected {}, and the case does not say enough: {}",
             word(case.expect),
-            explanation.unknown.join(", ")
+            explanation.hangs_on().join(", ")
         ));
     }
     if explanation.decision != case.expect {

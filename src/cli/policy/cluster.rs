@@ -17,6 +17,7 @@ use kube::core::DynamicObject;
 use kube::core::TypeMeta;
 use serde_json::json;
 
+use crate::authz;
 use crate::authz::Workload;
 use crate::authz::recorded::workload;
 use crate::authz::resource::Resource;
@@ -144,6 +145,22 @@ impl Cluster {
         };
         let names = all.iter().filter(|service| leads_here(service));
         Ok(names.map(|service| format!("{}.{namespace}.svc.cluster.local", service.name_any())).collect())
+    }
+
+    /// All services that lead to pods.
+    ///
+    /// # Errors
+    /// If they may not be read.
+    pub(super) async fn services_everywhere(&self) -> anyhow::Result<Vec<authz::Service>> {
+        let api: Api<Service> = Api::all(self.0.clone());
+        let all = self.list(&api).await.map_err(|trouble| anyhow::anyhow!("services: {trouble}"))?;
+        let with_kind = |service: Service| {
+            let mut object = json!(service);
+            object["apiVersion"] = json!("v1");
+            object["kind"] = json!("Service");
+            authz::Service::read(&object)
+        };
+        Ok(all.into_iter().filter_map(with_kind).collect())
     }
 
     /// All service accounts, as `namespace/name`.

@@ -60,10 +60,17 @@ pub(super) struct Trial {
     requests: usize,
     /// Where chance begins: the same seed tries the same requests
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    seed: u64,
+    pub(super) seed: u64,
     /// How many changes are shown of each workload
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
-    show: usize,
+    pub(super) show: usize,
+}
+
+impl Trial {
+    /// How many requests each of so many workloads is tried with.
+    pub(super) fn each(&self, workloads: usize) -> usize {
+        (self.requests / workloads.max(1)).max(FEWEST)
+    }
 }
 
 /// What came of it for one workload.
@@ -97,29 +104,36 @@ impl Diff {
             || text(&compared, self.trial.show, seed),
             &to_json(&compared, self.trial.show, seed).to_string(),
         );
-        let is_same = compared.iter().all(|one| one.comparison.changed == 0);
-        Ok(if is_same { Answer::Yes } else { Answer::No })
+        Ok(if is_same(&compared) { Answer::Yes } else { Answer::No })
     }
 }
 
 /// Tries made-up requests on `given`, or on a workload for each way of being selected.
-pub(super) fn drawn(
-    old: &Loaded,
-    new: &Loaded,
-    given: Option<Workload>,
-    mesh: &Mesh,
-    trial: &Trial,
-) -> Vec<Compared> {
+fn drawn(old: &Loaded, new: &Loaded, given: Option<Workload>, mesh: &Mesh, trial: &Trial) -> Vec<Compared> {
     let called = match given {
         Some(one) => vec![one],
         None => workloads::selected(old.all().chain(new.all()), mesh),
     };
-    let each = (trial.requests / called.len().max(1)).max(FEWEST);
-    let compare = |workload: Workload| {
-        let pair = Pair::new(old.policies(&workload, mesh), new.policies(&workload, mesh));
-        Compared { comparison: pair.on_drawn(each, trial.seed), workload }
-    };
-    called.into_iter().map(compare).collect()
+    let each = trial.each(called.len());
+    called.into_iter().map(|workload| drawn_on(old, new, workload, mesh, each, trial.seed)).collect()
+}
+
+/// Tries `count` made-up requests on `workload`.
+pub(super) fn drawn_on(
+    old: &Loaded,
+    new: &Loaded,
+    workload: Workload,
+    mesh: &Mesh,
+    count: usize,
+    seed: u64,
+) -> Compared {
+    let pair = Pair::new(old.policies(&workload, mesh), new.policies(&workload, mesh));
+    Compared { comparison: pair.on_drawn(count, seed), workload }
+}
+
+/// Whether no decision was seen to change.
+pub(super) fn is_same(compared: &[Compared]) -> bool {
+    compared.iter().all(|one| one.comparison.changed == 0)
 }
 
 /// The requests of access logs. Lines that cannot be read are counted and told.

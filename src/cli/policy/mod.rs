@@ -7,6 +7,7 @@ mod cluster;
 mod diff;
 mod explain;
 mod mesh;
+mod migrate;
 mod request;
 mod sources;
 mod validate;
@@ -147,6 +148,22 @@ enum PolicyCommand {
     /// Exit codes: 0 no errors (with --strict, no warnings either); 1 some; 2 a file or the cluster cannot be read.
     #[command(verbatim_doc_comment)]
     Validate(Box<validate::Validate>),
+    /// Print roles and bindings as authorization policies, and show that these decide alike
+    ///
+    /// Examples:
+    ///
+    ///   burgrave policy migrate --policies k8s/ >migrated.yaml
+    ///   burgrave policy migrate --cluster
+    ///
+    /// Roles name services where policies select labels, so the services have to be among the files, or in the cluster. The policies
+    /// go to standard output. What they cannot say goes to standard error: leaving it out only ever denies more. So does what came
+    /// of trying requests on both, as by `burgrave policy diff`.
+    ///
+    /// JSON: one object: policies; unsaid, a list: by, path, why; comparison, as of `burgrave policy diff`.
+    ///
+    /// Exit codes: 0 no decision was seen to change; 1 some do; 2 an error.
+    #[command(verbatim_doc_comment)]
+    Migrate(Box<migrate::Migrate>),
 }
 
 impl PolicyArguments {
@@ -158,6 +175,7 @@ impl PolicyArguments {
             PolicyCommand::Test(command) => command.run(&mut console).await,
             PolicyCommand::Diff(command) => command.run(&mut console).await,
             PolicyCommand::Validate(command) => command.run(&mut console).await,
+            PolicyCommand::Migrate(command) => command.run(&mut console).await,
         };
         // An error ends as what cannot be told: 1 is an answer here.
         let answer = answer.unwrap_or_else(|error| {

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use serde_json::Value;
 
 use crate::authz::Applied;
 use crate::authz::Mesh;
+use crate::authz::Service;
 use crate::authz::Workload;
 use crate::authz::apply;
 use crate::authz::model::Policy;
 use crate::authz::resource::Resource;
+use crate::authz::resource::Severity;
 use crate::authz::resource::from_yaml;
 use crate::cli::console::Console;
 use crate::cli::policy::cluster::Cluster;
@@ -44,6 +47,8 @@ pub(super) struct Loaded {
     pub(super) unreadable: Vec<(String, String)>,
     /// How many objects are of other kinds.
     pub(super) passed_over: usize,
+    /// The services among them.
+    pub(super) services: Vec<Service>,
 }
 
 impl RawSources {
@@ -125,6 +130,7 @@ impl Loaded {
     fn add(&mut self, name: &str, text: &str) -> anyhow::Result<()> {
         let documents = from_yaml(text).map_err(|error| anyhow::anyhow!("`{name}`: {error}"))?;
         self.passed_over += documents.passed_over;
+        self.services.extend(services(text));
         self.extend(
             name,
             documents.resources.into_iter().map(|read| read.map_err(|error| error.to_string())),
@@ -156,17 +162,30 @@ impl Loaded {
         self.apply(workload, mesh).policies
     }
 
-    /// Says what cannot be read.
+    /// Says what cannot be read, and so reduces access. What is only doubtful is for `burgrave policy validate` to say.
     pub(super) fn warn(&self, console: &mut Console) {
         for (name, error) in &self.unreadable {
             console.remark(&format!("burgrave: {name}: {error}; it is as if it were not there\n"));
         }
         for (name, resource) in &self.resources {
-            for fault in &resource.faults {
+            for fault in resource.faults.iter().filter(|fault| fault.severity == Severity::Error) {
                 console.remark(&format!("burgrave: {name}: {}: {fault}\n", resource.id));
             }
         }
     }
+}
+
+/// The services in a text that is YAML; roles name them.
+fn services(text: &str) -> Vec<Service> {
+    if !text.contains("Service") {
+        return Vec::new();
+    }
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap_or_default();
+    let items = |document: &Value| match document.get("items").and_then(Value::as_array) {
+        Some(items) => items.clone(),
+        None => vec![document.clone()],
+    };
+    documents.iter().flat_map(items).filter_map(|object| Service::read(&object)).collect()
 }
 
 /// The files with policies below a directory, sorted.
