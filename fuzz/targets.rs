@@ -23,6 +23,8 @@ use burgrave::authz::apply;
 use burgrave::authz::check::Asked as Question;
 use burgrave::authz::check::Wording;
 use burgrave::authz::check::answer;
+use burgrave::authz::explain::explain;
+use burgrave::authz::explain::facts::Facts;
 use burgrave::authz::model::Action;
 use burgrave::authz::model::Atom;
 use burgrave::authz::model::Conjunction;
@@ -35,6 +37,8 @@ use burgrave::authz::model::Rule;
 use burgrave::authz::model::Template;
 use burgrave::authz::model::Term;
 use burgrave::authz::model::Value;
+use burgrave::authz::path::Form;
+use burgrave::authz::recorded;
 use burgrave::authz::resource::from_yaml;
 use burgrave::authz::tokens::Issuer;
 use burgrave::authz::tokens::KeySet;
@@ -260,4 +264,35 @@ pub(crate) fn token(bytes: &[u8]) {
     let headers = [("authorization", bearer.as_str()), ("cookie", text.as_ref())];
     let http = Http { method: "GET", path: &text, host: "h", headers: &headers };
     assert!(!matches!(verify(&http, &*ISSUERS, OffsetDateTime::UNIX_EPOCH), Ok(Some(_))));
+}
+
+/// A request as people have it: a curl line, a line of an access log, a description, a file of cases. What is read is explained, and
+/// what is refused is refused in a line that commands no terminal.
+pub(crate) fn requests(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let domain = "td".parse().expect("it is one");
+    let explained = |facts: &Facts| drop(explain(&[] as &[Policy], facts).to_string());
+    let refused = |error: &recorded::Unread| {
+        let told = error.to_string();
+        assert!(told.len() < 4096 && !told.contains(['\n', '\u{1b}']), "{told}");
+    };
+    for form in Form::ALL {
+        let path = form.of(&text);
+        assert!(!text.starts_with('/') || path.starts_with('/'));
+    }
+    match recorded::curl::read(&text, Form::DecodeAndMergeSlashes) {
+        Ok(facts) => explained(&facts),
+        Err(error) => refused(&error),
+    }
+    match recorded::access_log::read(&text) {
+        Ok(logged) => explained(&logged.facts),
+        Err(error) => refused(&error),
+    }
+    if let Ok(value) = serde_json::from_str(&text) {
+        match recorded::Described::read(&value, &domain) {
+            Ok(described) => explained(&described.facts()),
+            Err(error) => refused(&error),
+        }
+        let _ = recorded::cases::read(&value, &domain);
+    }
 }

@@ -254,3 +254,16 @@ fn no_token_is_good_that_its_issuer_has_not_signed() {
     let keys = r#"{"keys":[{"kty":"RSA","kid":"r","n":"AQAB","e":"AQAB"}]}"#;
     storm(targets::token, &[token.into_bytes(), keys.as_bytes().to_vec()]);
 }
+
+#[test]
+fn no_text_makes_the_readers_of_requests_panic() {
+    let seeds = [
+        "curl -sX POST 'http://api:8080/a/../b?c' -H 'X-A: b' -d \"d\" --json $'{\\x41}' -b c=d",
+        "curl -H 'Authorization: Bearer e30.eyJpc3MiOiJhIn0.c2ln' https://[::1]:81/%2e%2E//x",
+        "[2026-10-01T12:00:00.000Z] \"GET /v1?x HTTP/1.1\" 403 - rbac_access_denied_matched_policy[none] - \"-\" 0 19 0 - \"9.9.9.9\" \"a\" \"b\" \"c:80\" \"-\" d - [::1]:80 10.0.0.9:5 e f",
+        r#"{"method":"GET","path":"/a","response_code":403,"downstream_remote_address":"9.9.9.9:0","downstream_peer_uri_san":"spiffe://td/a"}"#,
+        r#"{"from":["shop/web"],"method":"GET","path":"/a","headers":{"x":["1","2"]},"claims":{"scope":"a b"},"port":80,"source_ip":"::1"}"#,
+        r#"{"workload":"shop/api","cases":[{"name":"a","request":{"from":null},"expect":"deny"}]}"#,
+    ];
+    storm(targets::requests, &seeds.map(|seed| seed.as_bytes().to_vec()));
+}

@@ -4,6 +4,7 @@
 //! YAML → resource → apply: which policies a workload has → model ─► decide ─► ext_authz, explanations, audit
 //!                                                              └─► Envoy's RBAC
 //! ```
+#![doc = include_str!("SEMANTICS.md")]
 
 mod apply;
 mod audit;
@@ -12,6 +13,7 @@ pub mod bridge;
 mod callers;
 pub mod check;
 pub mod cluster;
+pub mod compare;
 mod courts;
 mod damper;
 mod decide;
@@ -19,6 +21,7 @@ mod enforce;
 mod enforced;
 mod enforcement;
 pub mod envoy;
+pub mod explain;
 mod extensions;
 mod files;
 mod index;
@@ -35,8 +38,10 @@ pub mod model;
 mod mtls;
 mod old_objects;
 mod parts;
+pub mod path;
 mod peer_modes;
 mod policy_set;
+pub mod recorded;
 mod request;
 pub mod resource;
 mod rulebook;
@@ -114,3 +119,6 @@ pub use tally::Tally;
 pub use workload::Mesh;
 pub use workload::Proxy;
 pub use workload::Workload;
+
+#[cfg(test)]
+mod semantics_tests;

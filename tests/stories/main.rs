@@ -45,6 +45,7 @@ mod operators;
 mod plugged_in;
 mod pod_certificates;
 mod policies_live;
+mod policy_cli;
 mod policy_cluster;
 mod publishing;
 mod quickstart;
