@@ -2,9 +2,27 @@
 //!
 //! The fuzz targets run these under a coverage-guided fuzzer; `tests/fuzz_smoke.rs` runs them on mutated good inputs.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use burgrave::authority;
+use burgrave::authz::Http;
+use burgrave::authz::PolicySet;
+use burgrave::authz::Request as Asked;
+use burgrave::authz::model::Action;
+use burgrave::authz::model::Atom;
+use burgrave::authz::model::Conjunction;
+use burgrave::authz::model::Field;
+use burgrave::authz::model::Kind;
+use burgrave::authz::model::Pattern;
+use burgrave::authz::model::Policy;
+use burgrave::authz::model::PolicyName;
+use burgrave::authz::model::Rule;
+use burgrave::authz::model::Template;
+use burgrave::authz::model::Term;
+use burgrave::authz::model::Value;
+use burgrave::authz::walk;
 use burgrave::identity::SpiffeId;
 use burgrave::sds::Effect;
 use burgrave::sds::Event;
@@ -96,4 +114,34 @@ pub(crate) fn sealed(bytes: &[u8]) {
     }
     text.push_str("-----END AGE ENCRYPTED FILE-----\n");
     let _ = authority::open_within(&text, PASSPHRASE, 2);
+}
+
+/// A path on the first line, and values of `paths` on the others: what is compiled decides what walking decides.
+pub(crate) fn paths(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.lines();
+    let path = lines.next().unwrap_or_default();
+    let atom = |line: &str| match Template::parse(line) {
+        Ok(template) if Template::is_meant(line) => {
+            assert_eq!(Template::parse(&template.to_string()), Ok(template.clone()));
+            Atom::PathTemplate(template)
+        }
+        _ => Atom::Path(Pattern::of(line)),
+    };
+    let policy = |line: &str| {
+        let values = vec![Value::Is(atom(line))];
+        let term = Term { field: Field::List("paths"), negated: false, values };
+        let any = Conjunction::default;
+        let to = vec![Conjunction { index: 0, terms: vec![term] }];
+        Policy {
+            name: PolicyName { kind: Kind::AuthorizationPolicy, namespace: "n".into(), name: "p".into() },
+            action: Action::Allow,
+            dry_run: false,
+            rules: vec![Rule { index: 0, from: vec![any()], to, when: any() }],
+        }
+    };
+    let policies: Vec<Arc<Policy>> = lines.take(16).map(policy).map(Arc::new).collect();
+    let http = Http { method: "GET", path, host: "h", headers: &[] };
+    let request = Asked { http: Some(http), ..Asked::default() };
+    assert_eq!(PolicySet::new(policies.clone()).decide(&request), walk(&policies, &request));
 }

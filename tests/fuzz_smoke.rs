@@ -110,3 +110,13 @@ fn no_text_makes_the_reader_of_sealed_authorities_panic() {
     let body: String = SEALED.lines().filter(|line| !line.starts_with("-----")).collect();
     storm(targets::sealed, &[SEALED.as_bytes().to_vec(), STANDARD.decode(body).unwrap()]);
 }
+
+#[test]
+fn no_path_is_decided_on_otherwise_than_by_walking_through_its_templates() {
+    let seeds = [
+        "/a/b?x=1\n/a/{*}\n/a/*\n*/b\n/{**}\n/a/{**}/b\n*\n/a/b",
+        "/store//cart\n/store/{**}/cart\n/store/{*}/cart\n/store/",
+        "/v/%2F/x\n/v/{*}/x\n/v/{*}/{**}",
+    ];
+    storm(targets::paths, &seeds.map(|seed| seed.as_bytes().to_vec()));
+}

@@ -5,7 +5,7 @@
 //! same run, walking through the same policies, which is what a linear evaluator does. A figure is the median of several batches; the
 //! growth exponent is the slope of log time over log count, from 10 policies up.
 //!
-//! Before anything is timed, both must decide alike.
+//! Before anything is timed, both must decide alike. Then, how soon a change is in force (`updates`).
 
 #![allow(missing_docs, reason = "a bench has no readers of its API")]
 #![allow(
@@ -22,6 +22,7 @@
 mod shapes;
 #[path = "../../tests/support/mod.rs"]
 mod support;
+mod updates;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -81,6 +82,7 @@ fn main() {
     }
     figure("decide_growth_exponent_worst", format!("{worst:.3}"), "exponent");
     figure("decide_adversarial_gain", format!("{gain:.0}"), "ratio");
+    updates::measure();
 }
 
 struct Point {
@@ -109,7 +111,7 @@ fn measure(shape: Shape, count: usize) -> Point {
     let few = &asked[..4];
     let walk_ns = median_ns(3, Duration::from_millis(1), || {
         for asked in few {
-            black_box(asked.ask(|request| walk(policies.iter().map(Arc::as_ref), black_box(request))));
+            black_box(asked.ask(|request| walk(&policies, black_box(request))));
         }
     }) / few.len() as f64;
     Point { count, ns, walk_ns, bytes: set.size() as f64 / count as f64, compile }
@@ -119,7 +121,7 @@ fn measure(shape: Shape, count: usize) -> Point {
 fn agree(policies: &[Arc<Policy>], set: &PolicySet, asked: &[Asked]) {
     for asked in asked.iter().take(8) {
         asked.ask(|request| {
-            assert_eq!(set.decide(request), walk(policies.iter().map(Arc::as_ref), request));
+            assert_eq!(set.decide(request), walk(policies, request));
         });
     }
 }

@@ -10,12 +10,21 @@
 //!
 //! Objects of the root namespace are for all namespaces, others for their own. What an object selects is within that scope even
 //! if it cannot be read: then it is for all of its scope.
+//!
+//! All `RequestAuthentication`s that are for a workload count together. Of `PeerAuthentication`s, one with a selector comes before
+//! one of the namespace, and that before one of the mesh; of two alike the older one counts, or else the first by name.
+//!
+//! Old and new: an `AuthorizationPolicy` that is enforced, and allows or denies, switches roles and bindings off for the workloads
+//! that it is for, as it did in Istio. One that is run dry, audits, or asks somebody else does not.
 
 use std::sync::Arc;
 
 use crate::authz::jwt_issuer::JwtIssuer;
+use crate::authz::model::Action;
 use crate::authz::model::Policy;
 use crate::authz::mtls::Mtls;
+use crate::authz::old_objects::OldObjects;
+use crate::authz::peer_modes::Modes;
 use crate::authz::resource::Resource;
 use crate::authz::resource::ResourceId;
 use crate::authz::resource::Selection;
@@ -46,18 +55,51 @@ pub fn apply<'a>(
     mesh: &Mesh,
 ) -> Applied {
     let mut applied = Applied::default();
+    let mut old = OldObjects::default();
+    let mut modes = Modes::default();
     for resource in resources {
-        match &resource.spec {
-            Spec::AuthorizationPolicy(lowered) => {
-                if selects(&lowered.written.selection, &resource.id.namespace, workload, mesh) {
-                    applied.policies.push(lowered.in_mesh(&resource.id, mesh));
-                    applied.by.push(resource.id.clone());
-                }
+        let (id, namespace) = (&resource.id, resource.id.namespace.as_str());
+        let selects = |selection| selects(selection, namespace, workload, mesh);
+        let is_for = match &resource.spec {
+            Spec::AuthorizationPolicy(lowered) if selects(&lowered.written.selection) => {
+                applied.policies.push(lowered.in_mesh(id, mesh));
+                true
             }
+            Spec::RequestAuthentication(written) if selects(&written.selection) => {
+                applied.authentication.extend(written.issuers.iter().cloned());
+                true
+            }
+            Spec::PeerAuthentication(written) if selects(&written.selection) => {
+                modes.add(resource, written, mesh);
+                false
+            }
+            Spec::AuthorizationPolicy(_) | Spec::RequestAuthentication(_) | Spec::PeerAuthentication(_) => {
+                false
+            }
+            Spec::ServiceRole(_) | Spec::ServiceRoleBinding(_) | Spec::RbacConfig(_) => {
+                old.add(resource, mesh);
+                false
+            }
+        };
+        if is_for {
+            applied.by.push(id.clone());
         }
     }
+    let (mtls, by) = modes.mtls();
+    applied.mtls = mtls;
+    applied.by.extend(by);
+    // The coexistence of old and new.
+    let is_new =
+        |policy: &Arc<Policy>| !policy.dry_run && matches!(policy.action, Action::Allow | Action::Deny);
+    if !applied.policies.iter().any(is_new) {
+        let (policies, by) = old.policies(workload, mesh);
+        applied.policies.extend(policies.into_iter().map(Arc::new));
+        applied.by.extend(by);
+    }
     applied.policies.sort_by(|one, other| one.name.cmp(&other.name));
+    applied.authentication.sort_by(|one, other| (&one.by, one.index).cmp(&(&other.by, other.index)));
     applied.by.sort();
+    applied.by.dedup();
     applied
 }
 

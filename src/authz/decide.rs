@@ -1,5 +1,7 @@
 //! Pure: may it? What is decided once it is known which rules match: Istio's order is custom, deny, allow.
 
+use std::borrow::Borrow;
+
 use crate::authz::model::Action;
 use crate::authz::model::Policy;
 use crate::authz::request::Request;
@@ -89,9 +91,9 @@ impl From<Matches> for Decision {
 }
 
 /// Decides by walking through all rules: the definition, slow and simple.
-pub fn walk<'a>(policies: impl Iterator<Item = &'a Policy>, request: &Request<'_>) -> Decision {
+pub fn walk(policies: &[impl Borrow<Policy>], request: &Request<'_>) -> Decision {
     let mut found = Matches::default();
-    for (policy, place) in policies.zip(0..) {
+    for (policy, place) in policies.iter().map(Borrow::borrow).zip(0..) {
         let rule = policy.rules.iter().zip(0..).find(|(rule, _)| rule.holds(request));
         let at = rule.map(|(_, rule)| RuleRef { policy: place, rule });
         let first = |known: &mut Option<RuleRef>| *known = known.or(at);

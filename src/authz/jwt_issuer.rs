@@ -1,5 +1,6 @@
 //! Pure: whose tokens are believed at a workload, and what is done with them?
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::authz::resource::id::ResourceId;
@@ -32,7 +33,7 @@ pub struct JwtIssuer {
 }
 
 /// Where the keys of an issuer come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Keys {
     /// This JWKS, which stands in the object.
     Inline(String),
@@ -65,4 +66,16 @@ impl TokenPlace {
     pub const USUAL_HEADER: (&'static str, &'static str) = ("authorization", "Bearer ");
     /// The usual parameter.
     pub const USUAL_PARAMETER: &'static str = "access_token";
+}
+
+impl fmt::Debug for Keys {
+    /// Without the keys: there are such that are secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inline(_) => f.write_str("Inline(…)"),
+            Self::At(address) => f.debug_tuple("At").field(address).finish(),
+            Self::Discovered => f.write_str("Discovered"),
+            Self::None => f.write_str("None"),
+        }
+    }
 }

@@ -60,7 +60,9 @@ pub struct Http<'a> {
 impl<'a> Http<'a> {
     /// The path without query and fragment.
     pub fn bare_path(&self) -> &'a str {
-        self.path.split(['?', '#']).next().unwrap_or_default()
+        // Bytes are looked through faster than characters, and none of these two is part of another.
+        let end = self.path.bytes().position(|byte| matches!(byte, b'?' | b'#'));
+        end.and_then(|end| self.path.get(..end)).unwrap_or(self.path)
     }
 
     /// The values of header `name`, which is in lower case. `host` is another name for `:authority`.

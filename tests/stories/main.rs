@@ -31,7 +31,6 @@ mod traffic;
 
 mod absent;
 mod agent;
-// mod agreement;
 mod chains;
 mod crash;
 mod envoys;

@@ -9,6 +9,7 @@ use crate::authz::model::atom::Shape;
 use crate::authz::model::cidr::Cidr;
 use crate::authz::model::pattern::Pattern;
 use crate::authz::model::template::Template;
+use crate::authz::request::PROPERTIES;
 use crate::authz::resource::place::shown;
 
 /// The longest name of a header, in bytes.
@@ -32,7 +33,16 @@ pub(crate) enum Attribute {
     DestinationIp,
     DestinationPort,
     Sni,
-    Metadata { filter: Box<str>, key: Box<str> },
+    Metadata {
+        filter: Box<str>,
+        key: Box<str>,
+    },
+    /// The one principal of an old subject.
+    User,
+    /// A path of an old rule: they have no templates.
+    PlainPath,
+    /// A custom property or constraint of old objects.
+    Property(Box<str>),
 }
 
 /// What the values of a policy are read by.
@@ -132,6 +142,7 @@ impl Attribute {
             | Self::ServiceAccount
             | Self::TrustDomain
             | Self::RequestPrincipal
+            | Self::User
             | Self::Claim(_) => true,
             Self::SourceIp
             | Self::RemoteIp
@@ -142,6 +153,8 @@ impl Attribute {
             | Self::DestinationIp
             | Self::DestinationPort
             | Self::Sni
+            | Self::PlainPath
+            | Self::Property(_)
             | Self::Metadata { .. } => false,
         }
     }
@@ -158,7 +171,7 @@ impl Attribute {
             Self::Principal => {
                 Ok(context.domains.principals(value).iter().map(|one| identity::principal(one)).collect())
             }
-            Self::Namespace => identity::namespace(value).map(|value| vec![value]).map_err(named),
+            Self::Namespace => identity::namespace(value).map_err(named),
             Self::ServiceAccount => identity::service_account(value, context.namespace).map_err(named),
             Self::TrustDomain => {
                 let all = context.domains.domains(value);
@@ -176,7 +189,17 @@ impl Attribute {
             Self::Path if Template::is_meant(value) => {
                 is(Atom::PathTemplate(Template::parse(value).map_err(|error| error.to_string())?))
             }
-            Self::Path => is(Atom::Path(Pattern::of(value))),
+            Self::Path | Self::PlainPath => is(Atom::Path(Pattern::of(value))),
+            Self::User => {
+                let principals = context.domains.principals(value);
+                Ok(principals.iter().map(|one| identity::exact_principal(one)).collect())
+            }
+            Self::Property(key) => is(Atom::Metadata {
+                filter: PROPERTIES.into(),
+                path: [key.clone()].into(),
+                shape: Shape::Text,
+                value: Pattern::of(value),
+            }),
             Self::Header(name) => {
                 // Any header of that name will do, one without a value too.
                 let value = if value == "*" { Pattern::Any } else { Pattern::of(value) };
@@ -200,11 +223,14 @@ impl Attribute {
             Self::Namespace | Self::ServiceAccount | Self::TrustDomain => None,
             Self::SourceIp | Self::RemoteIp | Self::DestinationIp | Self::DestinationPort => None,
             Self::Path if Template::is_meant(value) => None,
+            Self::User if value.contains('*') => {
+                Some(format!("`{}`: `*` is no wildcard in a user; use `names`", shown(value)))
+            }
             _ if inner.contains('*') => Some(star),
-            Self::Principal if value.starts_with("spiffe://") => {
+            Self::Principal | Self::User if value.starts_with("spiffe://") => {
                 Some(format!("`{}`: `spiffe://` is put before the value; leave it out", shown(value)))
             }
-            Self::Path if !value.starts_with(['/', '*']) => {
+            Self::Path | Self::PlainPath if !value.starts_with(['/', '*']) => {
                 Some(format!("`{}`: paths begin with `/`", shown(value)))
             }
             Self::Method if value.bytes().any(|byte| byte.is_ascii_lowercase()) => {

@@ -17,14 +17,18 @@
 pub(crate) mod attribute;
 pub(crate) mod domains;
 mod identity;
+pub(crate) mod roles;
+mod term;
 mod token;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
 use crate::authz::lower::attribute::Attribute;
 use crate::authz::lower::attribute::Context;
 use crate::authz::lower::domains::Domains;
+use crate::authz::lower::term::Terms;
 use crate::authz::model::Action;
 use crate::authz::model::Conjunction;
 use crate::authz::model::Field;
@@ -33,19 +37,13 @@ use crate::authz::model::Policy;
 use crate::authz::model::PolicyName;
 use crate::authz::model::Rule;
 use crate::authz::model::Term;
-use crate::authz::model::Value;
-use crate::authz::model::atom::Atom;
 use crate::authz::resource::authorization_policy as written;
 use crate::authz::resource::authorization_policy::AuthorizationPolicy;
 use crate::authz::resource::authorization_policy::Effects;
 use crate::authz::resource::fault::Fault;
-use crate::authz::resource::fault::Severity;
 use crate::authz::resource::id::ResourceId;
 use crate::authz::resource::selection::Selection;
 use crate::authz::workload::Mesh;
-
-/// Why a rule that allows asks for a peer where none is named.
-const PEER_IMPLIED: &str = "a peer is excluded, so there has to be one";
 
 /// An `AuthorizationPolicy`, as it is written and as it is meant.
 #[derive(Debug)]
@@ -101,10 +99,7 @@ impl Lowered {
 
 struct Lowering<'a> {
     written: &'a AuthorizationPolicy,
-    context: Context<'a>,
-    effects: Effects,
-    faults: &'a mut Vec<Fault>,
-    errors: usize,
+    terms: Terms<'a>,
 }
 
 impl<'a> Lowering<'a> {
@@ -115,7 +110,8 @@ impl<'a> Lowering<'a> {
         faults: &'a mut Vec<Fault>,
     ) -> Self {
         let context = Context { namespace: &id.namespace, domains };
-        Self { written, context, effects: Effects::of(written.action.as_ref()), faults, errors: 0 }
+        let effects = Effects::of(written.action.as_ref());
+        Self { written, terms: Terms::new(context, effects.part, faults) }
     }
 
     fn policy(mut self, id: &ResourceId) -> Policy {
@@ -125,20 +121,20 @@ impl<'a> Lowering<'a> {
             name: id.name.as_str().into(),
         };
         let dry_run = self.written.dry_run == Some(true);
+        let written = self.written;
         // Each is lowered, so that everything that is wrong is told at once.
-        let rules: Option<Vec<Rule>> = self.written.rules.as_ref().map(|rules| {
+        let rules: Option<Vec<Rule>> = written.rules.as_ref().map(|rules| {
             rules.iter().enumerate().filter_map(|(index, rule)| self.rule(index, rule)).collect()
         });
-        let is_sound = self.written.is_sound
-            && self.written.dry_run.is_some()
-            && self.written.selection != Selection::Unreadable;
-        let (action, dry_run, rules) = match (self.written.action.clone(), rules) {
+        let is_sound =
+            written.is_sound && written.dry_run.is_some() && written.selection != Selection::Unreadable;
+        let (action, dry_run, rules) = match (written.action.clone(), rules) {
             (None, _) => (Action::Deny, false, vec![everything()]),
             (Some(Action::Allow), Some(rules)) if is_sound => (Action::Allow, dry_run, rules),
             (Some(Action::Allow), _) => (Action::Allow, dry_run, Vec::new()),
             (Some(action), None) => (action, dry_run, vec![everything()]),
             // The rules may stand under the name that is not known.
-            (Some(action), Some(rules)) if rules.is_empty() && !self.written.is_sound => {
+            (Some(action), Some(rules)) if rules.is_empty() && !written.is_sound => {
                 (action, dry_run, vec![everything()])
             }
             (Some(action), Some(rules)) => (action, dry_run, rules),
@@ -151,45 +147,51 @@ impl<'a> Lowering<'a> {
     }
 
     fn rule(&mut self, index: usize, written: &written::Rule) -> Option<Rule> {
-        let before = self.errors;
-        let path = format!("spec.rules[{index}]");
-        let from = self.clauses(&written.from, &format!("{path}.from"), "source");
-        let to = self.clauses(&written.to, &format!("{path}.to"), "operation");
-        let when = self.conditions(&written.when, &format!("{path}.when"));
-        let is_sound = written.is_sound && self.errors == before;
+        let before = self.terms.errors();
+        let path = format_args!("spec.rules[{index}]");
+        let from = self.clauses(&written.from, &format_args!("{path}.from"), "source");
+        let to = self.clauses(&written.to, &format_args!("{path}.to"), "operation");
+        let when = self.conditions(&written.when, &format_args!("{path}.when"));
+        let is_sound = written.is_sound && self.terms.errors() == before;
         let rule = Rule { index, from, to, when };
-        if !self.allows() {
-            self.warn_of_connections(&path, &rule);
-        }
+        self.warn_of_connections(&path, &rule);
         (is_sound || !self.allows()).then_some(rule)
     }
 
-    fn clauses(&mut self, written: &[written::Clause], path: &str, inner: &str) -> Vec<Conjunction> {
+    fn clauses(
+        &mut self,
+        written: &[written::Clause],
+        path: &dyn fmt::Display,
+        inner: &str,
+    ) -> Vec<Conjunction> {
         if written.is_empty() {
             return vec![Conjunction::default()];
         }
         let mut lowered = Vec::with_capacity(written.len());
         for (index, clause) in written.iter().enumerate() {
+            let path = format_args!("{path}[{index}].{inner}");
             let mut terms = Vec::with_capacity(clause.lists.len());
             for list in &clause.lists {
                 let Some((attribute, negated)) = Attribute::of_list(list.name) else { continue };
-                let path = format!("{path}[{index}].{inner}.{}", list.name);
-                terms.extend(self.term(&attribute, Field::List(list.name), negated, &list.values, &path));
+                let path = format_args!("{path}.{}", list.name);
+                terms.extend(self.term(&attribute, (Field::List(list.name), negated), &list.values, &path));
             }
-            self.imply_peer(&mut terms, &format!("{path}[{index}].{inner}"));
+            if self.allows() {
+                self.terms.imply_peer(&mut terms, &path);
+            }
             lowered.push(Conjunction { index, terms });
         }
         lowered
     }
 
-    fn conditions(&mut self, written: &[written::Condition], path: &str) -> Conjunction {
+    fn conditions(&mut self, written: &[written::Condition], path: &dyn fmt::Display) -> Conjunction {
         let mut terms = Vec::with_capacity(written.len());
         for condition in written {
-            let path = format!("{path}[{}]", condition.index);
+            let path = format_args!("{path}[{}]", condition.index);
             let attribute = match Attribute::of_key(&condition.key) {
                 Ok(attribute) => attribute,
                 Err(problem) => {
-                    self.error(format!("{path}.key"), problem);
+                    self.terms.error(&format_args!("{path}.key"), problem);
                     continue;
                 }
             };
@@ -201,88 +203,38 @@ impl<'a> Lowering<'a> {
                     values: list.name,
                 };
                 let negated = list.name == "notValues";
-                let path = format!("{path}.{}", list.name);
-                terms.extend(self.term(&attribute, field, negated, &list.values, &path));
+                let path = format_args!("{path}.{}", list.name);
+                terms.extend(self.term(&attribute, (field, negated), &list.values, &path));
             }
         }
-        self.imply_peer(&mut terms, path);
+        if self.allows() {
+            self.terms.imply_peer(&mut terms, path);
+        }
         Conjunction { index: 0, terms }
     }
 
-    /// A field, if all of its values can be read: with some of them only, it would say something else.
     fn term(
         &mut self,
         attribute: &Attribute,
-        field: Field,
-        negated: bool,
+        field: (Field, bool),
         values: &[String],
-        path: &str,
+        path: &dyn fmt::Display,
     ) -> Option<Term> {
         if matches!(self.written.action, Some(Action::Custom { .. })) && attribute.is_identity() {
             let problem = "a policy of action `CUSTOM` cannot ask who the caller is: others are asked before that is known";
-            self.error(path.to_owned(), problem.to_owned());
+            self.terms.error(path, problem.to_owned());
             return None;
         }
-        let mut read = Vec::with_capacity(values.len());
-        let mut is_whole = true;
-        for (at, value) in values.iter().enumerate() {
-            match attribute.values(value, self.context) {
-                Ok(values) => read.extend(values),
-                Err(problem) => {
-                    self.error(format!("{path}[{at}]"), problem);
-                    is_whole = false;
-                }
-            }
-            if let Some(doubt) = attribute.doubt(value) {
-                self.warn(format!("{path}[{at}]"), doubt);
-            }
+        self.terms.term(attribute, field, values, path)
+    }
+
+    fn warn_of_connections(&mut self, path: &dyn fmt::Display, rule: &Rule) {
+        let mut terms = rule.conjunctions().flat_map(|one| &one.terms).peekable();
+        let is_of_http = terms.peek().is_some() && terms.all(Term::is_http_only);
+        if self.written.action == Some(Action::Deny) && is_of_http {
+            let problem = "only asks of HTTP requests; on ports that are not HTTP it denies everything. Name `ports` if that is not meant";
+            self.terms.warn(path, problem.to_owned());
         }
-        is_whole.then_some(Term { field, negated, values: read })
-    }
-
-    /// Where no certificate is shown, nobody is excluded (ISTIO-SECURITY-2021-004): what allows asks for one then.
-    fn imply_peer(&mut self, terms: &mut Vec<Term>, path: &str) {
-        let excludes = |term: &Term| term.negated && term.is_of_peer();
-        let asks = |term: &Term| !term.negated && term.is_of_peer();
-        if !self.allows() || !terms.iter().any(excludes) || terms.iter().any(asks) {
-            return;
-        }
-        self.warn(
-            path.to_owned(),
-            "only excludes peers; callers who show no certificate are excluded too, unlike in Istio"
-                .to_owned(),
-        );
-        terms.push(Term {
-            field: Field::Implied(PEER_IMPLIED),
-            negated: false,
-            values: vec![Value::Is(Atom::Peer)],
-        });
-    }
-
-    fn warn_of_connections(&mut self, path: &str, rule: &Rule) {
-        let only_http = |terms: &[Term]| !terms.is_empty() && terms.iter().all(Term::is_http_only);
-        let conjunctions: Vec<&Conjunction> =
-            rule.conjunctions().filter(|one| !one.terms.is_empty()).collect();
-        if self.written.action == Some(Action::Deny)
-            && !conjunctions.is_empty()
-            && conjunctions.iter().all(|one| only_http(&one.terms))
-        {
-            self.warn(
-                path.to_owned(),
-                "only asks of HTTP requests; on ports that are not HTTP it denies everything. Name `ports` if that is not meant"
-                    .to_owned(),
-            );
-        }
-    }
-
-    fn error(&mut self, path: String, problem: String) {
-        let effect = self.effects.part.to_owned();
-        self.errors += 1;
-        self.faults.push(Fault { path, severity: Severity::Error, problem, effect });
-    }
-
-    fn warn(&mut self, path: String, problem: String) {
-        self.faults.push(Fault { path, severity: Severity::Warning, problem, effect: String::new() });
     }
 }
 

@@ -44,3 +44,9 @@ pub(crate) fn claim_path(brackets: &str) -> Option<Vec<Box<str>>> {
         (false, _) => Some(vec![inner.into()]),
     }
 }
+
+/// The one name in brackets: `[app]`.
+pub(crate) fn bracketed(brackets: &str) -> Option<&str> {
+    let inner = brackets.strip_prefix('[')?.strip_suffix(']')?;
+    (!inner.is_empty()).then_some(inner)
+}

@@ -17,6 +17,7 @@ use crate::authz::model::Atom;
 use crate::authz::model::Cidr;
 use crate::authz::model::Shape;
 use crate::authz::model::Template;
+use crate::authz::model::atom::is_workload;
 use crate::authz::request::Http;
 use crate::authz::request::Request;
 
@@ -28,6 +29,7 @@ const FEW_HEADERS: usize = 4;
 pub(super) struct Facts {
     peer: Option<Number>,
     peer_uri: Option<Texts>,
+    peer_is_workload: Option<Number>,
     source_ip: Option<Blocks>,
     remote_ip: Option<Blocks>,
     destination_ip: Option<Blocks>,
@@ -67,17 +69,26 @@ impl Facts {
         let Scratch { truths, waiting, lower, .. } = scratch;
         truths.clear();
         if let Some(peer) = &request.peer {
-            truths.extend(self.peer);
+            if let Some(atom) = self.peer {
+                truths.push(atom);
+            }
             if let Some(texts) = &self.peer_uri {
                 for uri in peer.uris {
                     texts.matching(uri, |atom| truths.push(atom));
                 }
             }
+            if let Some(atom) = self.peer_is_workload
+                && peer.uris.iter().any(|uri| is_workload(uri))
+            {
+                truths.push(atom);
+            }
         }
         address(self.source_ip.as_ref(), request.source_ip, truths);
         address(self.remote_ip.as_ref(), request.remote_ip, truths);
         address(self.destination_ip.as_ref(), request.destination_ip, truths);
-        truths.extend(request.destination_port.and_then(|port| self.ports.get(&port)));
+        if let Some(atom) = request.destination_port.and_then(|port| self.ports.get(&port)) {
+            truths.push(*atom);
+        }
         if let Some(texts) = &self.sni {
             texts.matching(request.sni, |atom| truths.push(atom));
         }
@@ -91,10 +102,13 @@ impl Facts {
             if let Some(texts) = &self.method {
                 texts.matching(http.method, |atom| truths.push(atom));
             }
-            if let Some(texts) = &self.path {
-                texts.matching(http.bare_path(), |atom| truths.push(atom));
+            if self.path.is_some() || !self.templates.is_empty() {
+                let path = http.bare_path();
+                if let Some(texts) = &self.path {
+                    texts.matching(path, |atom| truths.push(atom));
+                }
+                self.templates.matching(path, waiting, |atom| truths.push(atom));
             }
-            self.templates.matching(http.bare_path(), waiting, |atom| truths.push(atom));
             self.headers(http, truths);
         }
         if request.metadata.is_some() {
@@ -102,8 +116,10 @@ impl Facts {
                 metadata.find(request, truths);
             }
         }
-        truths.sort_unstable();
-        truths.dedup();
+        if truths.len() > 1 {
+            truths.sort_unstable();
+            truths.dedup();
+        }
     }
 
     fn headers(&self, http: &Http<'_>, truths: &mut Vec<Number>) {
@@ -178,6 +194,7 @@ impl<'a> Builder<'a> {
         match atom {
             Atom::Peer => self.facts.peer = Some(number),
             Atom::PeerUri(value) => self.peer_uri.add(value.clone(), number),
+            Atom::PeerIsWorkload => self.facts.peer_is_workload = Some(number),
             Atom::SourceIp(block) => self.source_ip.push((*block, number)),
             Atom::RemoteIp(block) => self.remote_ip.push((*block, number)),
             Atom::DestinationIp(block) => self.destination_ip.push((*block, number)),

@@ -51,6 +51,7 @@ fn atom() -> impl Strategy<Value = Atom> {
     };
     prop_oneof![
         Just(Atom::Peer),
+        Just(Atom::PeerIsWorkload),
         pattern().prop_map(Atom::PeerUri),
         block().prop_map(Atom::SourceIp),
         block().prop_map(Atom::RemoteIp),
@@ -197,9 +198,8 @@ fn holds_to_walking(set: &PolicySet, policies: &[Policy], requests: &[Owned]) {
             let decided = named(set.decide(request), |at| {
                 (set.rule(request, at).expect("it points at a rule").name().clone(), at.rule)
             });
-            let walked = named(walk(policies.iter(), request), |at| {
-                (policies[at.policy as usize].name.clone(), at.rule)
-            });
+            let walked =
+                named(walk(policies, request), |at| (policies[at.policy as usize].name.clone(), at.rule));
             assert_eq!(decided, walked, "{request:?}");
         });
     }

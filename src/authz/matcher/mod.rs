@@ -111,7 +111,11 @@ impl Matcher {
             }
         }
         self.broad.find(&self.rules, hidden, scratch, &mut best);
-        best.map(|rule| self.rules.at(rule).map(|(at, _)| at))
+        let mut first = [None; LANES];
+        for (first, rule) in first.iter_mut().zip(best) {
+            *first = self.rules.at(rule).map(|(at, _)| at);
+        }
+        first
     }
 
     /// The memory it takes, in bytes, about.

@@ -1,6 +1,7 @@
 //! Pure: what is this object, and what of it cannot be read?
 
 use std::cell::RefCell;
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -8,19 +9,27 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::authz::lower::Lowered;
+use crate::authz::lower::roles;
 use crate::authz::resource::authorization_policy::AuthorizationPolicy;
+use crate::authz::resource::binding::ServiceRoleBinding;
 use crate::authz::resource::fault::Fault;
 use crate::authz::resource::fault::Severity;
 use crate::authz::resource::id::ResourceId;
 use crate::authz::resource::id::ResourceKind;
+use crate::authz::resource::peer_authentication::PeerAuthentication;
 use crate::authz::resource::place::Place;
 use crate::authz::resource::place::shown;
+use crate::authz::resource::rbac_config::RbacConfig;
+use crate::authz::resource::request_authentication::RequestAuthentication;
+use crate::authz::resource::role::ServiceRole;
 
 /// The deepest that maps and lists of an object may stand in each other.
 const MAX_DEPTH: usize = 32;
+/// The most faults of an object that are told.
+const MAX_FAULTS: usize = 200;
 
 /// One object, as it was read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Resource {
     /// Which object it is.
     pub id: ResourceId,
@@ -42,6 +51,16 @@ pub struct Resource {
 pub enum Spec {
     /// Who may call what.
     AuthorizationPolicy(Arc<Lowered>),
+    /// Whose tokens are believed.
+    RequestAuthentication(Arc<RequestAuthentication>),
+    /// Whether callers may speak plain text.
+    PeerAuthentication(Arc<PeerAuthentication>),
+    /// What may be granted.
+    ServiceRole(Arc<ServiceRole>),
+    /// Whom it is granted to.
+    ServiceRoleBinding(Arc<ServiceRoleBinding>),
+    /// Where roles and bindings count.
+    RbacConfig(Arc<RbacConfig>),
 }
 
 /// Why something is no object of ours. It is as if it were not there.
@@ -129,14 +148,67 @@ impl Resource {
     }
 }
 
+impl fmt::Debug for Resource {
+    /// Without the object itself: what is read of it is there, and keys that may stand in it are not for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Resource");
+        shown.field("id", &self.id).field("version", &self.version).field("spec", &self.spec);
+        shown.field("faults", &self.faults).finish_non_exhaustive()
+    }
+}
+
 impl Spec {
     fn read(id: &ResourceId, object: &Value) -> (Self, Vec<Fault>) {
         let faults = RefCell::default();
         let place = Place::object(object, &faults);
-        let written = AuthorizationPolicy::read(&place);
+        let mut later = Vec::new();
+        let spec = match id.kind {
+            ResourceKind::AuthorizationPolicy => {
+                let written = AuthorizationPolicy::read(&place);
+                Self::AuthorizationPolicy(Arc::new(Lowered::new(id, written, &mut later)))
+            }
+            ResourceKind::RequestAuthentication => {
+                Self::RequestAuthentication(Arc::new(RequestAuthentication::read(id, &place)))
+            }
+            ResourceKind::PeerAuthentication => {
+                Self::PeerAuthentication(Arc::new(PeerAuthentication::read(&place)))
+            }
+            ResourceKind::ServiceRole => {
+                let role = ServiceRole::read(&place);
+                roles::check_role(&role, &mut later);
+                Self::ServiceRole(Arc::new(role))
+            }
+            ResourceKind::ServiceRoleBinding => {
+                let binding = ServiceRoleBinding::read(&place);
+                roles::check_binding(&binding, &mut later);
+                Self::ServiceRoleBinding(Arc::new(binding))
+            }
+            ResourceKind::RbacConfig | ResourceKind::ClusterRbacConfig => {
+                Self::RbacConfig(Arc::new(RbacConfig::read(&id.name, &place)))
+            }
+        };
         let mut faults = faults.into_inner();
-        (Self::AuthorizationPolicy(Arc::new(Lowered::new(id, written, &mut faults))), faults)
+        faults.append(&mut later);
+        bound(&mut faults);
+        (spec, faults)
     }
+}
+
+/// Keeps so many that the rest can still be told; errors first if there are more.
+fn bound(faults: &mut Vec<Fault>) {
+    if faults.len() <= MAX_FAULTS {
+        return;
+    }
+    let all = faults.len();
+    faults.sort_by_key(|fault| fault.severity != Severity::Error);
+    faults.truncate(MAX_FAULTS);
+    let problem = format!("{} more faults are not listed", all - MAX_FAULTS);
+    faults.push(Fault {
+        path: "spec".to_owned(),
+        severity: Severity::Warning,
+        problem,
+        effect: String::new(),
+    });
 }
 
 fn kind(object: &Value) -> Result<ResourceKind, Unreadable> {

@@ -133,14 +133,19 @@ impl<'a> Place<'a> {
 
     /// The text that stands there, which may be empty.
     pub(crate) fn text_or_empty(&self) -> Option<&'a str> {
+        self.text_within(MAX_LENGTH)
+    }
+
+    /// The text that stands there, which may be empty, and has at most so many bytes.
+    pub(crate) fn text_within(&self, most: usize) -> Option<&'a str> {
         let Some(text) = self.value.as_str() else {
             let quote =
                 if matches!(self.value, Value::Number(_) | Value::Bool(_)) { "; quote it" } else { "" };
             self.error(format!("is {} and must be a text{quote}", kind(self.value)));
             return None;
         };
-        if text.len() > MAX_LENGTH {
-            self.error(format!("has {} bytes; at most {MAX_LENGTH} are allowed", text.len()));
+        if text.len() > most {
+            self.error(format!("has {} bytes; at most {most} are allowed", text.len()));
             return None;
         }
         Some(text)
