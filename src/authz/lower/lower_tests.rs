@@ -20,7 +20,7 @@ fn read(spec: Json) -> Resource {
 
 fn decide(resource: &Resource, request: &Request<'_>) -> Effect {
     let Spec::AuthorizationPolicy(lowered) = &resource.spec else { panic!("another kind") };
-    walk([&*lowered.policy].into_iter(), request).effect
+    walk(&[lowered.policy.clone()], request).effect
 }
 
 fn errors(resource: &Resource) -> Vec<String> {
