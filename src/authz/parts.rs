@@ -88,13 +88,15 @@ impl Compiled {
         let deny = filter(&denying, layer, Slot::Deny)?;
         let allow = filter(&allowing, layer, Slot::Allow)?;
         let is_open = deny == Filter::open(layer, Slot::Deny);
+        // Connections carry no tokens, so nothing changes for them if these do.
+        let tokens = if layer == Layer::Requests { applied.authentication.as_slice() } else { &[] };
         let set = Set {
-            tokens: version(layer, "tokens", &applied.authentication),
+            tokens: version(layer, "tokens", &tokens),
             deny: (!is_open).then(|| version(layer, "deny", &denying)),
             allow: version(layer, "allow", &allowing),
         };
         // Nobody here can tell Envoy yet how tokens are verified, so where there are some, nobody is let in.
-        let tokens = match applied.authentication.is_empty() {
+        let tokens = match tokens.is_empty() {
             true => Filter::open(layer, Slot::Deny),
             false => Filter::closed(layer, Slot::Deny),
         };

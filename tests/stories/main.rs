@@ -33,7 +33,6 @@ mod traffic;
 
 mod absent;
 mod agent;
-// mod agreement;
 mod chains;
 mod crash;
 mod envoys;
