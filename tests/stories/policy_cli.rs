@@ -195,6 +195,19 @@ spec: { rules: [{ to: [{ operation: { methods: [get] } }] }] }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_policies_of_a_workload_are_printed_as_filters_of_envoy() {
+    let of = ["compile", "--to", "envoy", "--policies", "policies", "--workload"];
+    types(&[&of[..], &["shop/api"]].concat()).await.is_golden("compile-envoy");
+    let json = types(&[&of[..], &["shop/api", "--tcp", "--output", "json"]].concat()).await.json();
+    let names: Vec<_> =
+        json["filters"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["burgrave.authz.deny", "burgrave.authz.allow"]);
+    let none =
+        types(&["compile", "--policies", "roles", "--workload", "elsewhere", "--output", "json"]).await;
+    assert_eq!(none.json(), json!({ "filters": [] }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roles_and_bindings_are_migrated_and_the_policies_decide_alike() {
     let migrated = types(&["migrate", "--policies", "roles", "--requests", "3000"]).await;
     migrated.is_golden("migrate");

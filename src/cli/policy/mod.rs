@@ -4,6 +4,7 @@ mod answer;
 mod can;
 mod cases;
 mod cluster;
+mod compile;
 mod diff;
 mod explain;
 mod mesh;
@@ -148,6 +149,21 @@ enum PolicyCommand {
     /// Exit codes: 0 no errors (with --strict, no warnings either); 1 some; 2 a file or the cluster cannot be read.
     #[command(verbatim_doc_comment)]
     Validate(Box<validate::Validate>),
+    /// Print the policies of a workload as filters of Envoy
+    ///
+    /// Example:
+    ///
+    ///   burgrave policy compile --to envoy --policies k8s/ --workload shop/api >filters.yaml
+    ///
+    /// The filters stand in the order in which Envoy must run them: those that ask others, then, behind the filter that verifies
+    /// tokens, those that write down, deny and allow. Where nothing applies the list is empty. The text is YAML for the list
+    /// `http_filters` of Envoy's configuration (with --tcp, `filters` of a filter chain).
+    ///
+    /// JSON: one object: filters, a list.
+    ///
+    /// Exit codes: 0 done; 2 an error, also if Envoy could not be told some policy.
+    #[command(verbatim_doc_comment)]
+    Compile(Box<compile::Compile>),
     /// Print roles and bindings as authorization policies, and show that these decide alike
     ///
     /// Examples:
@@ -175,6 +191,7 @@ impl PolicyArguments {
             PolicyCommand::Test(command) => command.run(&mut console).await,
             PolicyCommand::Diff(command) => command.run(&mut console).await,
             PolicyCommand::Validate(command) => command.run(&mut console).await,
+            PolicyCommand::Compile(command) => command.run(&mut console).await,
             PolicyCommand::Migrate(command) => command.run(&mut console).await,
         };
         // An error ends as what cannot be told: 1 is an answer here.
