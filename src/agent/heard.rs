@@ -45,7 +45,7 @@ pub(super) enum InvalidPush {
     Notice(#[from] InvalidNotice),
     /// They are no policies that can be followed.
     #[error(transparent)]
-    Policies(#[from] InvalidPolicies),
+    Policies(#[from] Box<InvalidPolicies>),
 }
 
 /// How well a chain suits what the CA has told, worst first: it is more important to be under the roots.

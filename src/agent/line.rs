@@ -137,7 +137,7 @@ impl Line {
             names::TRUST => heard::trust(message, self.name, at).map(Pushed::Trust),
             RULEBOOK => match policies::policies(message) {
                 Ok(policies) => Ok(Pushed::Policies(Box::new(policies))),
-                Err(error) => Err(InvalidPush::from(error)),
+                Err(error) => Err(Box::new(error).into()),
             },
             _ => heard::notice(message, self.name).map(|notice| Pushed::Notice(Box::new(notice))),
         };

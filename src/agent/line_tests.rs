@@ -122,3 +122,41 @@ fn what_cannot_be_read_is_refused_and_what_was_heard_before_stays() {
     assert_eq!((heard.trust, line.reason()), (Some(only.trust()), "unreadable"));
     assert!(!line.is_unsettled());
 }
+
+#[test]
+fn policies_are_acknowledged_once_all_proxies_follow_them_and_who_refuses_is_named() {
+    let mesh = crate::authz::Mesh::of("td".parse().unwrap());
+    let offered = Some(authz::Rulebook::new(Vec::new(), &authz::Workload::default(), &mesh));
+    let version = offered.as_ref().unwrap().version().clone();
+    let message = DiscoveryResponse {
+        version_info: version.to_string(),
+        nonce: "1".to_owned(),
+        resources: crate::sds::Resources::resource(&offered, RULEBOOK).into_iter().collect(),
+        ..DiscoveryResponse::default()
+    };
+    let (mut line, secrets) = (Line::policies(), Secrets::default());
+    assert_eq!(hear(&mut line, &message, 0).policies.map(|policies| policies.version), Some(version.clone()));
+    let mut say = |seconds, enforced: &authz::Progress| {
+        let stand = |_: &str, _: &Version| Standing::default();
+        let now = Duration::from_secs(seconds);
+        line.say(&Sight { secrets: &secrets, stand: &stand, enforced, now, patience: &PATIENCE })
+    };
+    assert_eq!(say(1, &authz::Progress::default()), Say::Nothing);
+    let refused = Some(("web".to_owned(), "no".to_owned()));
+    let standing = Standing { refusals: 1, refusal: refused, ..Standing::default() };
+    let enforced = authz::Progress { version: Some(version.clone()), standing, ..authz::Progress::default() };
+    assert_eq!(refusal(&say(1, &enforced)), Some("proxy web: no"));
+    let enforced = authz::Progress { version: Some(version), ..authz::Progress::default() };
+    assert_eq!(say(2, &enforced), Say::Reopen);
+}
+
+#[test]
+fn policies_that_cannot_be_read_are_refused_and_those_before_stay() {
+    let mut line = Line::policies();
+    let message = push(&Authority::new().notice(Duration::ZERO), "1");
+    let (_, told) = line.take(&message, &mut Heard::default(), NOW, Duration::ZERO).unwrap_err();
+    assert!(
+        refusal(&told).unwrap().contains("no policies under the name `burgrave.dev/policies`"),
+        "{told:?}"
+    );
+}

@@ -319,3 +319,7 @@ impl Drop for Listener {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "enforcement_tests.rs"]
+mod tests;

@@ -214,7 +214,7 @@ mod tests {
 
     fn policy(name: &str) -> String {
         format!(
-            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{action: DENY}}\n---\n"
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{rules: [{{}}]}}\n---\n"
         )
     }
 

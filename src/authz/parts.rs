@@ -189,3 +189,7 @@ fn version(layer: Layer, part: &str, content: &impl std::fmt::Debug) -> Version 
     let text = format!("{} {layer:?} {content:?}", env!("CARGO_PKG_VERSION"));
     Version::of(part, std::iter::once(text.as_bytes()))
 }
+
+#[cfg(test)]
+#[path = "parts_tests.rs"]
+mod tests;

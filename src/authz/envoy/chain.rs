@@ -10,6 +10,7 @@
 //! Envoy's filter of rules has one action, and without any rules allows everything. So a filter is made exactly where there are
 //! policies of its kind, and a policy that allows nothing stands in it as one that never matches.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 
@@ -97,17 +98,19 @@ pub enum Refusal {
 ///
 /// # Errors
 /// As the variants say.
-pub fn compile(policies: &[Policy], layer: Layer, options: &Options) -> Result<Chain, Refusal> {
-    let for_connections: Vec<Policy>;
-    let policies = match layer {
-        Layer::Requests => policies,
-        Layer::Connections => {
-            for_connections = policies.iter().map(Policy::for_connections).collect();
-            &for_connections
-        }
+pub fn compile<'a>(
+    policies: impl IntoIterator<Item = &'a Policy>,
+    layer: Layer,
+    options: &Options,
+) -> Result<Chain, Refusal> {
+    let policies = policies.into_iter();
+    let policies: Vec<Cow<'_, Policy>> = match layer {
+        Layer::Requests => policies.map(Cow::Borrowed).collect(),
+        Layer::Connections => policies.map(|policy| Cow::Owned(policy.for_connections())).collect(),
     };
-    let chain =
-        Chain { custom: asking(policies, layer, options)?, rules: deciding(policies, layer, options)? };
+    let policies: Vec<&Policy> = policies.iter().map(Cow::as_ref).collect();
+    let custom = asking(&policies, layer, options)?;
+    let chain = Chain { custom, rules: deciding(&policies, layer, options)? };
     chain.in_order().try_for_each(lint::filter)?;
     Ok(chain)
 }
@@ -125,7 +128,7 @@ impl Chain {
 }
 
 /// A pair of filters for each authorizer; for one that nobody knows, a filter that denies.
-fn asking(policies: &[Policy], layer: Layer, options: &Options) -> Result<Vec<Filter>, Refusal> {
+fn asking(policies: &[&Policy], layer: Layer, options: &Options) -> Result<Vec<Filter>, Refusal> {
     let mut by_provider: BTreeMap<&str, Vec<&Policy>> = BTreeMap::new();
     for policy in policies {
         if let (Action::Custom { provider }, false) = (&policy.action, policy.dry_run) {
@@ -149,9 +152,10 @@ fn asking(policies: &[Policy], layer: Layer, options: &Options) -> Result<Vec<Fi
     Ok(filters)
 }
 
-fn deciding(policies: &[Policy], layer: Layer, options: &Options) -> Result<Vec<Filter>, Refusal> {
+fn deciding(policies: &[&Policy], layer: Layer, options: &Options) -> Result<Vec<Filter>, Refusal> {
     let of = |action: &Action, dry_run: bool| -> Vec<&Policy> {
-        policies.iter().filter(|policy| policy.action == *action && policy.dry_run == dry_run).collect()
+        let is_meant = |policy: &&&Policy| policy.action == *action && policy.dry_run == dry_run;
+        policies.iter().filter(is_meant).copied().collect()
     };
     let some_rules = |action: RulesAction, policies: &[&Policy]| {
         if policies.is_empty() { Ok(None) } else { rules(action, policies, "").map(Some) }

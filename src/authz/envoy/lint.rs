@@ -11,6 +11,7 @@ use crate::authz::envoy::config::Config;
 use crate::authz::envoy::filter::Filter;
 use crate::authz::envoy::text::ANY;
 use crate::authz::envoy::text::NOT_EMPTY;
+use crate::authz::envoy::text::WORKLOAD;
 use crate::authz::model::Cidr;
 use crate::authz::model::Template;
 use crate::proto::filters::CidrRange;
@@ -183,7 +184,7 @@ fn text(one: &StringMatcher) -> Sound {
             when(!value.is_empty(), "a prefix, suffix or part of no length")
         }
         MatchPattern::SafeRegex(regex) => {
-            when([ANY, NOT_EMPTY].contains(&regex.regex.as_str()), "a regex that is none of ours")
+            when([ANY, NOT_EMPTY, WORKLOAD].contains(&regex.regex.as_str()), "a regex that is none of ours")
         }
         MatchPattern::Custom(_) => Err("a string matcher of a kind that is not made here"),
     }

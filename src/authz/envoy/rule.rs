@@ -98,6 +98,7 @@ fn is_of_request(term: &Term) -> bool {
         | Atom::Sni(_) => true,
         Atom::Peer
         | Atom::PeerUri(_)
+        | Atom::PeerIsWorkload
         | Atom::SourceIp(_)
         | Atom::RemoteIp(_)
         | Atom::Header { .. }

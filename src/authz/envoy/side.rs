@@ -7,6 +7,8 @@ use prost::Message;
 use prost::Name;
 
 use crate::authz::envoy::text::Case;
+use crate::authz::envoy::text::WORKLOAD;
+use crate::authz::envoy::text::constant;
 use crate::authz::envoy::text::matcher;
 use crate::authz::envoy::text::matcher_or_any;
 use crate::authz::model::Atom;
@@ -30,6 +32,7 @@ use crate::proto::filters::Permission;
 use crate::proto::filters::Principal;
 use crate::proto::filters::SanType;
 use crate::proto::filters::SourcedMetadata;
+use crate::proto::filters::StringMatcher;
 use crate::proto::filters::SubjectAltNameMatcher;
 use crate::proto::filters::TypedExtensionConfig;
 use crate::proto::filters::UInt32Value;
@@ -141,12 +144,14 @@ impl Side for Permission {
     }
 
     fn takes(atom: &Atom) -> bool {
-        !matches!(atom, Atom::Peer | Atom::PeerUri(_) | Atom::SourceIp(_) | Atom::RemoteIp(_))
+        !atom.is_of_peer() && !matches!(atom, Atom::SourceIp(_) | Atom::RemoteIp(_))
     }
 
     fn atom(atom: &Atom) -> Option<Self> {
         Some(asked(match atom {
-            Atom::Peer | Atom::PeerUri(_) | Atom::SourceIp(_) | Atom::RemoteIp(_) => return None,
+            Atom::Peer | Atom::PeerUri(_) | Atom::PeerIsWorkload | Atom::SourceIp(_) | Atom::RemoteIp(_) => {
+                return None;
+            }
             Atom::DestinationIp(block) => Rule::DestinationIp(range(*block)),
             Atom::DestinationPort(port) => Rule::DestinationPort(u32::from(*port)),
             Atom::Sni(value) => {
@@ -202,7 +207,8 @@ impl Side for Principal {
                 return None;
             }
             Atom::Peer => Identifier::Custom(mtls(None)),
-            Atom::PeerUri(value) => Identifier::Custom(mtls(Some(value))),
+            Atom::PeerUri(value) => Identifier::Custom(mtls(Some(matcher_or_any(value)))),
+            Atom::PeerIsWorkload => Identifier::Custom(mtls(Some(constant(WORKLOAD)))),
             Atom::SourceIp(block) => Identifier::DirectRemoteIp(range(*block)),
             Atom::RemoteIp(block) => Identifier::RemoteIp(range(*block)),
             Atom::Host(value) => {
@@ -270,10 +276,10 @@ fn uri_template(template: &Template) -> TypedExtensionConfig {
 }
 
 /// Only what mutual TLS proved: Envoy's older `authenticated` also takes DNS names, subjects, and certificates nobody verified.
-fn mtls(uri: Option<&Pattern>) -> TypedExtensionConfig {
-    let san_matcher = uri.map(|value| SubjectAltNameMatcher {
+fn mtls(uri: Option<StringMatcher>) -> TypedExtensionConfig {
+    let san_matcher = uri.map(|matcher| SubjectAltNameMatcher {
         san_type: SanType::Uri.into(),
-        matcher: Some(matcher_or_any(value)),
+        matcher: Some(matcher),
         oid: String::new(),
     });
     let any_validated_client_certificate = san_matcher.is_none();

@@ -12,6 +12,9 @@ pub(super) const NOT_EMPTY: &str = r"\C+";
 /// Every text, the empty one too.
 pub(super) const ANY: &str = r"\C*";
 
+/// A workload's SPIFFE ID, as Istio writes them (`Atom::PeerIsWorkload`).
+pub(super) const WORKLOAD: &str = "spiffe://[^/]+/ns/[^/]+/sa/[^/]+";
+
 /// How texts compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Case {
@@ -43,7 +46,7 @@ pub(super) fn matcher_or_any(pattern: &Pattern) -> StringMatcher {
 }
 
 /// A regex of ours, never of a policy.
-fn constant(regex: &'static str) -> StringMatcher {
+pub(super) fn constant(regex: &'static str) -> StringMatcher {
     let regex = RegexMatcher { regex: regex.to_owned(), engine_type: None };
     StringMatcher { ignore_case: false, match_pattern: Some(MatchPattern::SafeRegex(regex)) }
 }

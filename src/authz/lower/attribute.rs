@@ -175,7 +175,7 @@ impl Attribute {
             Self::Principal => {
                 Ok(context.domains.principals(value).iter().map(|one| identity::principal(one)).collect())
             }
-            Self::Namespace => identity::namespace(value).map(|value| vec![value]).map_err(named),
+            Self::Namespace => identity::namespace(value).map_err(named),
             Self::ServiceAccount => identity::service_account(value, context.namespace).map_err(named),
             Self::TrustDomain => {
                 let all = context.domains.domains(value);

@@ -28,30 +28,33 @@ pub(crate) fn exact_principal(value: &str) -> Value {
 }
 
 /// A namespace, with a star.
-pub(crate) fn namespace(value: &str) -> Result<Value, String> {
+pub(crate) fn namespace(value: &str) -> Result<Vec<Value>, String> {
     let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.' | '*');
     if !value.chars().all(allowed) {
         return Err("no namespace is called so; only a-z, 0-9, `-`, `.` and one `*` are allowed".to_owned());
     }
     let part = |text: String| Atom::PeerUri(Pattern::Contains(text.into()));
     let Some((before, after)) = value.split_once('*') else {
-        return Ok(Value::Is(part(format!("/ns/{value}/"))));
+        return Ok(vec![Value::Is(part(format!("/ns/{value}/")))]);
     };
     if after.contains('*') {
         return Err("only one `*` may stand in a namespace".to_owned());
     }
     let begins = part(format!("/ns/{before}"));
     if after.is_empty() {
-        return Ok(Value::Is(begins));
+        return Ok(vec![Value::Is(begins)]);
     }
     let mut all = vec![(begins, true), (part(format!("{after}/sa/")), true)];
     // Where beginning and end overlap, a namespace that is too short for both would do.
     all.extend(overlaps(before, after).map(|short| (part(format!("/ns/{short}/")), false)));
-    if "ns".ends_with(after) {
-        // The end would be found in `/ns/` itself.
-        all.push((part("/ns/sa/".to_owned()), false));
+    if !"ns".ends_with(after) {
+        return Ok(vec![Value::All(all)]);
     }
-    Ok(Value::All(all))
+    // The end would be found in `/ns/` itself, and that is then no namespace; but for one that is called so.
+    all.push((part("/ns/sa/".to_owned()), false));
+    let is_meant = "ns".starts_with(before) && before.len() + after.len() <= 2;
+    let named = is_meant.then(|| Value::Is(part("/ns/ns/sa/".to_owned())));
+    Ok([Value::All(all)].into_iter().chain(named).collect())
 }
 
 /// Texts that begin with the one and end with the other, and are shorter than both together.
@@ -89,9 +92,23 @@ pub(crate) fn trust_domain(value: &str) -> Result<Value, String> {
     Ok(match Pattern::of(&value) {
         Pattern::Exact(value) => uri(Pattern::Prefix(format!("{SCHEME}{value}/").into())),
         Pattern::Prefix(value) => uri(Pattern::Prefix(with_scheme(&value))),
-        Pattern::Suffix(value) => uri(Pattern::Contains(format!("{value}/ns/").into())),
+        Pattern::Suffix(value) => ends_domain(&value),
         Pattern::NotEmpty | Pattern::Any | Pattern::Contains(_) => Value::Is(Atom::Peer),
     })
+}
+
+/// A trust domain with such an end. Inside another domain's names anything may stand that its authority likes, so the end is looked for
+/// only in names that have the form of a workload's, where it can stand in one place.
+fn ends_domain(end: &str) -> Value {
+    let mut all = vec![
+        (Atom::PeerIsWorkload, true),
+        (Atom::PeerUri(Pattern::Contains(format!("{end}/ns/").into())), true),
+    ];
+    if "ns".ends_with(end) {
+        // But for one: the namespace may be called `ns`.
+        all.push((Atom::PeerUri(Pattern::Contains("/ns/ns/".into())), false));
+    }
+    Value::All(all)
 }
 
 fn uri(pattern: Pattern) -> Value {
@@ -100,4 +117,59 @@ fn uri(pattern: Pattern) -> Value {
 
 fn with_scheme(value: &str) -> Box<str> {
     format!("{SCHEME}{value}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::request::Peer;
+    use crate::authz::request::Request;
+
+    fn holds(value: &Value, uri: &str) -> bool {
+        value.holds(&Request { peer: Some(Peer { uris: &[uri] }), ..Request::default() })
+    }
+
+    #[test]
+    fn no_authority_can_pass_for_another_trust_domain_by_what_it_writes_behind_its_own() {
+        let prod = trust_domain("*.prod").unwrap();
+        assert!(holds(&prod, "spiffe://eu.prod/ns/shop/sa/web"));
+        for uri in [
+            "spiffe://evil/x.prod/ns/shop/sa/web",
+            "spiffe://evil/ns/x.prod/ns/shop/sa/web",
+            "spiffe://evil/ns/shop/sa/x.prod/ns/a",
+            "spiffe://evil/ns/x.prod/sa/web",
+            "https://eu.prod/ns/shop/sa/web",
+        ] {
+            assert!(!holds(&prod, uri), "{uri}");
+        }
+        let ns = trust_domain("*ns").unwrap();
+        assert!(holds(&ns, "spiffe://dns/ns/shop/sa/web"));
+        assert!(!holds(&ns, "spiffe://td/ns/ns/sa/web"));
+        assert!(!holds(&trust_domain("*s").unwrap(), "spiffe://td/ns/ns/sa/web"));
+        assert!(!holds(&trust_domain("prod").unwrap(), "spiffe://prod.evil/ns/shop/sa/web"));
+    }
+
+    #[test]
+    fn a_namespace_with_a_star_is_what_it_says_at_both_ends() {
+        for (value, namespace, expected) in [
+            ("ab*bc", "abbc", true),
+            ("ab*bc", "abxbc", true),
+            ("ab*bc", "abc", false),
+            ("*-prod", "shop-prod", true),
+            ("*-prod", "shop-prod2", false),
+            ("*s", "sa", false),
+            ("*ns", "sa", false),
+            ("*ns", "dns", true),
+            ("*ns", "ns", true),
+            ("n*s", "ns", true),
+            ("ns*ns", "ns", false),
+            ("shop*", "shop-eu", true),
+            ("shop*", "eshop", false),
+            ("*", "any", true),
+        ] {
+            let uri = format!("spiffe://td/ns/{namespace}/sa/web");
+            let any = super::namespace(value).unwrap().iter().any(|value| holds(value, &uri));
+            assert_eq!(any, expected, "{value} {namespace}");
+        }
+    }
 }

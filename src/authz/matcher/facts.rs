@@ -17,6 +17,7 @@ use crate::authz::model::Atom;
 use crate::authz::model::Cidr;
 use crate::authz::model::Shape;
 use crate::authz::model::Template;
+use crate::authz::model::atom::is_workload;
 use crate::authz::request::Http;
 use crate::authz::request::Request;
 
@@ -28,6 +29,7 @@ const FEW_HEADERS: usize = 4;
 pub(super) struct Facts {
     peer: Option<Number>,
     peer_uri: Option<Texts>,
+    peer_is_workload: Option<Number>,
     source_ip: Option<Blocks>,
     remote_ip: Option<Blocks>,
     destination_ip: Option<Blocks>,
@@ -74,6 +76,11 @@ impl Facts {
                 for uri in peer.uris {
                     texts.matching(uri, |atom| truths.push(atom));
                 }
+            }
+            if let Some(atom) = self.peer_is_workload
+                && peer.uris.iter().any(|uri| is_workload(uri))
+            {
+                truths.push(atom);
             }
         }
         address(self.source_ip.as_ref(), request.source_ip, truths);
@@ -187,6 +194,7 @@ impl<'a> Builder<'a> {
         match atom {
             Atom::Peer => self.facts.peer = Some(number),
             Atom::PeerUri(value) => self.peer_uri.add(value.clone(), number),
+            Atom::PeerIsWorkload => self.facts.peer_is_workload = Some(number),
             Atom::SourceIp(block) => self.source_ip.push((*block, number)),
             Atom::RemoteIp(block) => self.remote_ip.push((*block, number)),
             Atom::DestinationIp(block) => self.destination_ip.push((*block, number)),

@@ -51,6 +51,7 @@ fn atom() -> impl Strategy<Value = Atom> {
     };
     prop_oneof![
         Just(Atom::Peer),
+        Just(Atom::PeerIsWorkload),
         pattern().prop_map(Atom::PeerUri),
         block().prop_map(Atom::SourceIp),
         block().prop_map(Atom::RemoteIp),

@@ -16,6 +16,9 @@ pub enum Atom {
     Peer,
     /// One of the URI names of the peer's verified certificate is such a text, with its `spiffe://`.
     PeerUri(Pattern),
+    /// One of these names has the form of a workload's: `spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, none of the three empty and nothing
+    /// more. Parts of a name that are looked for inside it can only be told apart by this.
+    PeerIsWorkload,
     /// The other end of the socket has such an address.
     SourceIp(Cidr),
     /// The client has such an address, as a trusted proxy tells it.
@@ -78,6 +81,9 @@ impl Atom {
             Self::PeerUri(value) => {
                 request.peer.is_some_and(|peer| peer.uris.iter().any(|uri| value.matches(uri)))
             }
+            Self::PeerIsWorkload => {
+                request.peer.is_some_and(|peer| peer.uris.iter().any(|uri| is_workload(uri)))
+            }
             Self::SourceIp(block) => request.source_ip.is_some_and(|address| block.contains(address)),
             Self::RemoteIp(block) => request.remote_ip.is_some_and(|address| block.contains(address)),
             Self::DestinationIp(block) => {
@@ -111,6 +117,7 @@ impl Atom {
             Self::Metadata { filter, .. } => &**filter == JWT_FILTER,
             Self::Peer
             | Self::PeerUri(_)
+            | Self::PeerIsWorkload
             | Self::SourceIp(_)
             | Self::RemoteIp(_)
             | Self::DestinationIp(_)
@@ -121,14 +128,25 @@ impl Atom {
 
     /// Whether it asks who the peer is, as mutual TLS proves it.
     pub fn is_of_peer(&self) -> bool {
-        matches!(self, Self::Peer | Self::PeerUri(_))
+        matches!(self, Self::Peer | Self::PeerUri(_) | Self::PeerIsWorkload)
     }
+}
+
+/// Whether a URI has the form of a workload's SPIFFE ID, as Istio writes them.
+pub(crate) fn is_workload(uri: &str) -> bool {
+    let Some(rest) = uri.strip_prefix("spiffe://") else { return false };
+    let mut parts = rest.split('/');
+    let mut next = || parts.next().unwrap_or_default();
+    let (domain, ns, namespace, sa, account) = (next(), next(), next(), next(), next());
+    let has_all = ![domain, namespace, account].contains(&"");
+    has_all && ns == "ns" && sa == "sa" && parts.next().is_none()
 }
 
 impl fmt::Display for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Peer => f.write_str("any authenticated peer"),
+            Self::PeerIsWorkload => f.write_str("a workload's SPIFFE ID"),
             Self::PeerUri(value)
             | Self::Sni(value)
             | Self::Host(value)
