@@ -10,15 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use serde_json::json;
 
 use crate::authz::cluster::board::Board;
 use crate::authz::cluster::reach::Reach;
 use crate::authz::cluster::standing::OfKind;
 use crate::authz::cluster::status::Held;
+use crate::authz::resource::Fault;
 use crate::authz::resource::Resource;
 use crate::authz::resource::ResourceId;
 use crate::authz::resource::ResourceKind;
 use crate::authz::resource::Severity;
+use crate::authz::resource::Unreadable;
 use crate::k8s::mirror::Mirror;
 
 /// Everything that is known.
@@ -108,7 +111,7 @@ impl Desk {
     pub(super) fn there(&mut self, mut object: Value, now: Duration) -> Shown {
         let (mark, held) = (mark_of(&object), Held::by(&object));
         without_bookkeeping(&mut object);
-        let resource = match Resource::read(&object) {
+        let resource = match Resource::read(&object).or_else(|why| as_nothing(&object, &why).ok_or(why)) {
             Ok(resource) => Arc::new(resource),
             Err(unreadable) => return Shown::Unreadable(unreadable.to_string()),
         };
@@ -192,6 +195,27 @@ impl Shelf {
         }
         of
     }
+}
+
+/// An object that is there and cannot be read as a whole, as one that is nested too deep, read as one that says nothing that can be
+/// read: it must not be as if it were not there, for without it more might be allowed.
+fn as_nothing(object: &Value, why: &Unreadable) -> Option<Resource> {
+    let of = |pointer: &str| object.pointer(pointer).cloned().unwrap_or_default();
+    let mut metadata = serde_json::Map::new();
+    for field in ["name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"] {
+        if let Some(value) = object.pointer(&format!("/metadata/{field}")) {
+            metadata.insert(field.to_owned(), value.clone());
+        }
+    }
+    let nothing = json!({
+        "apiVersion": of("/apiVersion"), "kind": of("/kind"), "metadata": metadata, "spec": "unreadable",
+    });
+    let mut resource = Resource::read(&nothing).ok()?;
+    let effect =
+        "until it is corrected, it is read as whatever allows least to all that it could be for".to_owned();
+    let (path, problem) = ("spec".to_owned(), why.to_string());
+    resource.faults = vec![Fault { path, severity: Severity::Error, problem, effect }];
+    Some(resource)
 }
 
 /// Takes away what the API server and we ourselves write: it is no part of what an author says, and larger than that.

@@ -1,6 +1,9 @@
-use serde_json::json;
-
 use super::*;
+use crate::authz::apply::apply;
+use crate::authz::model::Action;
+use crate::authz::request::Request;
+use crate::authz::workload::Mesh;
+use crate::authz::workload::Workload;
 
 const NOW: Duration = Duration::from_secs(1);
 
@@ -109,4 +112,29 @@ fn accepted_and_faulty_policies_are_counted_by_kind() {
     let of = standing["AuthorizationPolicy"];
     assert_eq!((of.accepted, of.faulty, of.errors), (1, 1, 1));
     assert!(matches!(desk.there(json!({ "kind": "Pod" }), NOW), Shown::Unreadable(_)));
+}
+
+#[test]
+fn an_object_too_deep_to_be_read_denies_all_that_it_could_be_for() {
+    let mut desk = Desk::new("istio-system");
+    let mut object = policy("shop", "web", "10.0.0.0/8", 1);
+    let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
+    object["spec"]["selector"] = json!({ "matchLabels": { "app": "web" }, "deep": deep });
+    let Shown::New(resource) = desk.there(object, NOW) else { panic!("it is there") };
+    assert!(resource.faults[0].problem.contains("nested"), "{:?}", resource.faults);
+    let workload = Workload { namespace: "shop".to_owned(), ..Workload::default() };
+    let applied = apply([resource.as_ref()], &workload, &Mesh::of("cluster.local".parse().unwrap()));
+    let [policy] = applied.policies.as_slice() else { panic!("{:?}", applied.policies) };
+    assert_eq!((&policy.action, policy.dry_run), (&Action::Deny, false));
+    assert!(policy.first_match(&Request::default()).is_some(), "{policy:?}");
+    // And each other kind has a reading of that.
+    for kind in ResourceKind::ALL {
+        let version = kind.versions().first().unwrap();
+        let object = json!({
+            "apiVersion": format!("{}/{version}", kind.group()), "kind": kind.as_str(),
+            "metadata": { "name": "default", "namespace": "shop" },
+            "spec": (0..200).fold(json!(1), |inner, _| json!({ "deep": inner })),
+        });
+        assert!(matches!(desk.there(object, NOW), Shown::New(_)), "{}", kind.as_str());
+    }
 }
