@@ -24,6 +24,7 @@ pub mod envoy;
 pub mod explain;
 mod extensions;
 mod files;
+pub mod header_lines;
 mod index;
 mod joined;
 mod judge;

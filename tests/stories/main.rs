@@ -33,6 +33,7 @@ mod traffic;
 
 mod absent;
 mod agent;
+mod agreement;
 mod chains;
 mod crash;
 mod envoys;

@@ -31,3 +31,7 @@ pub use json::Unprintable;
 pub use lint::Unsound;
 pub use lint::filter as lint;
 pub use rule::Unspeakable;
+
+#[cfg(test)]
+#[path = "envoy_tests.rs"]
+mod tests;

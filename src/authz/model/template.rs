@@ -8,6 +8,9 @@ use std::fmt;
 /// The most segments that a template may have; Envoy's own bound on variables is lower and does not matter, for we name none.
 const MAX_SEGMENTS: usize = 64;
 
+/// The longest template in bytes; Envoy takes no longer one.
+const MAX_LENGTH: usize = 256;
+
 /// A path template.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Template(Box<[Segment]>);
@@ -42,7 +45,7 @@ pub enum InvalidTemplate {
     Literal(String, String),
     /// Too long.
     #[error(
-        "a path template of {0} segments or bytes is longer than allowed ({MAX_SEGMENTS} segments, 1024 bytes)"
+        "a path template of {0} segments or bytes is longer than allowed ({MAX_SEGMENTS} segments, {MAX_LENGTH} bytes)"
     )]
     TooLong(usize),
 }
@@ -59,7 +62,7 @@ impl Template {
     /// As the variants say.
     pub fn parse(text: &str) -> Result<Self, InvalidTemplate> {
         let rest = text.strip_prefix('/').ok_or_else(|| InvalidTemplate::NotAbsolute(text.to_owned()))?;
-        if text.len() > 1024 {
+        if text.len() > MAX_LENGTH {
             return Err(InvalidTemplate::TooLong(text.len()));
         }
         let count = rest.split('/').count();
@@ -90,10 +93,10 @@ impl Template {
         &self.0
     }
 
-    /// Whether any template could fit `path`, which has no query. A path with a `*` in it, or with other signs that no URI has
-    /// unescaped, fits none, as in Envoy.
+    /// Whether any template could fit `path`, which has no query. A path with signs in it that Envoy takes in no segment, as `|` or `[`,
+    /// fits none.
     pub fn may_match(path: &str) -> bool {
-        path.starts_with('/') && path.bytes().all(|byte| is_literal(byte) || byte == b'/')
+        path.starts_with('/') && path.bytes().all(|byte| is_literal(byte) || matches!(byte, b'/' | b'*'))
     }
 
     /// Whether `path`, which has no query, is one of them.
@@ -149,7 +152,7 @@ impl Template {
     }
 }
 
-/// What Envoy takes in a literal of a template, but for `*`.
+/// What Envoy takes in a literal of a template; in a path it takes `*` too.
 fn is_literal(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&byte)
 }
@@ -210,7 +213,12 @@ mod tests {
             ("/v/{*}/x", "/v/1/x/", false),
             ("/v/{*}", "/v/", false),
             ("/{**}", "/", true),
-            ("/{**}", "/a*b", false),
+            ("/{**}", "/a*b", true),
+            ("/{*}", "/*", true),
+            ("/v/{*}/x", "/v/*/x", true),
+            ("/{*}", "/a|b", false),
+            ("/{**}", "/a/[b]/c", false),
+            ("/{**}", "/a\\b", false),
         ] {
             assert_eq!(Template::parse(template).unwrap().matches(path), expected, "{template} {path}");
         }
@@ -238,6 +246,9 @@ mod tests {
             assert!(Template::parse(bad).is_err(), "{bad}");
         }
         assert!(Template::parse(&format!("/{}{{*}}", "a/".repeat(100))).is_err());
+        let long = format!("/{{*}}/{}", "a".repeat(256 - 5));
+        assert!(Template::parse(&long).is_ok());
+        assert!(Template::parse(&format!("{long}a")).is_err());
     }
 
     #[test]
