@@ -44,6 +44,7 @@ pub mod admin {
 pub mod envoy {
     pub use envoy_types::pb::envoy::config::core::v3::DataSource;
     pub use envoy_types::pb::envoy::config::core::v3::Node;
+    pub use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
     pub use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
     pub use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::GenericSecret;
@@ -54,10 +55,41 @@ pub mod envoy {
     pub use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
     pub use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
     pub use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+    pub use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_client::ExtensionConfigDiscoveryServiceClient;
+    pub use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::ExtensionConfigDiscoveryService;
+    pub use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::ExtensionConfigDiscoveryServiceServer;
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
     pub use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
     pub use envoy_types::pb::google::protobuf::Any;
+    pub use envoy_types::pb::google::protobuf::BytesValue;
+    // === ext_authz ===
+    pub use envoy_types::pb::envoy::config::core::v3::Address;
+    pub use envoy_types::pb::envoy::config::core::v3::HeaderMap;
+    pub use envoy_types::pb::envoy::config::core::v3::HeaderValue;
+    pub use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
+    pub use envoy_types::pb::envoy::config::core::v3::Metadata;
+    pub use envoy_types::pb::envoy::config::core::v3::SocketAddress;
+    pub use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
+    pub use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+    pub use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+    pub use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
+    pub use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
+    pub use envoy_types::pb::envoy::service::auth::v3::CheckResponse;
+    pub use envoy_types::pb::envoy::service::auth::v3::DeniedHttpResponse;
+    pub use envoy_types::pb::envoy::service::auth::v3::OkHttpResponse;
+    pub use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest as CheckedHttp;
+    pub use envoy_types::pb::envoy::service::auth::v3::attribute_context::Peer as CheckedPeer;
+    pub use envoy_types::pb::envoy::service::auth::v3::attribute_context::Request as CheckedRequest;
+    pub use envoy_types::pb::envoy::service::auth::v3::attribute_context::TlsSession;
+    pub use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
+    pub use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
+    pub use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
+    pub use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+    pub use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+    pub use envoy_types::pb::google::protobuf::Struct as ProtoStruct;
+    pub use envoy_types::pb::google::protobuf::Value as ProtoValue;
+    pub use envoy_types::pb::google::protobuf::value::Kind as ProtoKind;
     pub use envoy_types::pb::google::rpc::Status;
 }
 

@@ -3,6 +3,8 @@
 use prost::Message;
 use time::OffsetDateTime;
 
+use crate::agent::policies::InvalidPolicies;
+use crate::agent::policies::Policies;
 use crate::proto::envoy::DiscoveryResponse;
 use crate::proto::envoy::Secret;
 use crate::proto::envoy::SecretType;
@@ -22,6 +24,8 @@ pub struct Heard {
     pub trust: Option<Trust>,
     /// The authority that leaves ought to be signed by.
     pub notice: Option<Notice>,
+    /// The policies of the workload.
+    pub policies: Option<Policies>,
 }
 
 /// Why something that the CA said is not taken.
@@ -39,6 +43,9 @@ pub(super) enum InvalidPush {
     /// It is no notice.
     #[error(transparent)]
     Notice(#[from] InvalidNotice),
+    /// They are no policies that can be followed.
+    #[error(transparent)]
+    Policies(#[from] Box<InvalidPolicies>),
 }
 
 /// How well a chain suits what the CA has told, worst first: it is more important to be under the roots.
@@ -160,6 +167,7 @@ mod tests {
         let told = |trust: &Authority, notice: &Authority| Heard {
             trust: Some(trust.trust()),
             notice: Some(notice.notice(Duration::ZERO)),
+            policies: None,
         };
         let [nothing, perfect, untrusted, late, foreign] =
             [Heard::default(), told(&old, &old), told(&new, &old), told(&old, &new), told(&new, &new)]

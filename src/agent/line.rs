@@ -7,6 +7,8 @@ use time::OffsetDateTime;
 use crate::agent::heard;
 use crate::agent::heard::Heard;
 use crate::agent::heard::InvalidPush;
+use crate::agent::policies;
+use crate::agent::policies::Policies;
 use crate::agent::verdict::Case;
 use crate::agent::verdict::Objection;
 use crate::agent::verdict::Patience;
@@ -14,6 +16,8 @@ use crate::agent::verdict::Progress;
 use crate::agent::verdict::Verdict;
 use crate::agent::word::Say;
 use crate::agent::word::Word;
+use crate::authz;
+use crate::authz::RULEBOOK;
 use crate::proto::envoy::DiscoveryResponse;
 use crate::sds::Notice;
 use crate::sds::Secrets;
@@ -28,6 +32,8 @@ pub(super) struct Sight<'a> {
     pub(super) secrets: &'a Secrets,
     /// How they stand to a version of a name.
     pub(super) stand: &'a dyn Fn(&str, &Version) -> Standing,
+    /// How far the policies have come to them.
+    pub(super) enforced: &'a authz::Progress,
     /// The time since the agent's start.
     pub(super) now: Duration,
     /// How long each thing is waited for.
@@ -39,6 +45,7 @@ pub(super) struct Sight<'a> {
 enum Pushed {
     Trust(Trust),
     Notice(Box<Notice>),
+    Policies(Box<Policies>),
 }
 
 /// One name.
@@ -61,6 +68,11 @@ impl Line {
     /// Listens for who ought to sign.
     pub(super) fn issuer() -> Self {
         Self::of(names::ISSUER)
+    }
+
+    /// Listens for the policies of the workload.
+    pub(super) fn policies() -> Self {
+        Self::of(RULEBOOK)
     }
 
     fn of(name: &'static str) -> Self {
@@ -123,6 +135,10 @@ impl Line {
             .pushed(Version::from(message.version_info.as_str()), message.nonce.clone());
         let read = match self.name {
             names::TRUST => heard::trust(message, self.name, at).map(Pushed::Trust),
+            RULEBOOK => match policies::policies(message) {
+                Ok(policies) => Ok(Pushed::Policies(Box::new(policies))),
+                Err(error) => Err(Box::new(error).into()),
+            },
             _ => heard::notice(message, self.name).map(|notice| Pushed::Notice(Box::new(notice))),
         };
         match read {
@@ -131,6 +147,7 @@ impl Line {
                 match &pushed {
                     Pushed::Trust(trust) => all.trust = Some(trust.clone()),
                     Pushed::Notice(notice) => all.notice = Some(Notice::clone(notice)),
+                    Pushed::Policies(policies) => all.policies = Some(Policies::clone(policies)),
                 }
                 let case = match self.case.take() {
                     Some((case, known)) if known.is_same(&pushed) => case,
@@ -186,6 +203,12 @@ impl Line {
                     Progress::OurTurn { within: notice.window, doing }
                 }
             },
+            Pushed::Policies(policies) if sight.enforced.version.as_ref() == Some(&policies.version) => {
+                Progress::Offered(sight.enforced.standing.clone())
+            }
+            Pushed::Policies(_) => {
+                Progress::OurTurn { within: Duration::ZERO, doing: "takes these policies up".to_owned() }
+            }
         }
     }
 
@@ -208,6 +231,7 @@ impl Pushed {
         match (self, other) {
             (Self::Trust(one), Self::Trust(other)) => one == other,
             (Self::Notice(one), Self::Notice(other)) => one.version() == other.version(),
+            (Self::Policies(one), Self::Policies(other)) => one == other,
             _ => false,
         }
     }

@@ -43,7 +43,14 @@ fn say(line: &mut Line, secrets: &Secrets, seconds: u64, waiting: usize) -> Say 
         );
         Standing { waiting, is_anybody_seen: true, ..Standing::default() }
     };
-    line.say(&Sight { secrets, stand: &stand, now: Duration::from_secs(seconds), patience: &PATIENCE })
+    let enforced = &authz::Progress::default();
+    line.say(&Sight {
+        secrets,
+        stand: &stand,
+        enforced,
+        now: Duration::from_secs(seconds),
+        patience: &PATIENCE,
+    })
 }
 
 fn hear(line: &mut Line, message: &DiscoveryResponse, seconds: u64) -> Heard {
@@ -76,7 +83,9 @@ fn a_notice_is_acknowledged_once_our_leaf_is_of_that_authority_and_every_proxy_u
     assert_eq!(line.acknowledged(), None);
     assert_eq!(say(&mut line, &after, 31, 0), Say::Reopen);
     let stand = |_: &str, _: &Version| Standing::default();
-    let sight = Sight { secrets: &after, stand: &stand, now: Duration::from_secs(31), patience: &PATIENCE };
+    let enforced = &authz::Progress::default();
+    let sight =
+        Sight { secrets: &after, stand: &stand, enforced, now: Duration::from_secs(31), patience: &PATIENCE };
     assert_eq!(line.opens(&sight), Some(notice.version()));
     assert_eq!((line.acknowledged(), line.waits_for()), (Some(&notice.version()), None));
 }
@@ -106,10 +115,48 @@ fn a_push_that_is_repeated_on_a_new_stream_is_not_a_new_case() {
 fn what_cannot_be_read_is_refused_and_what_was_heard_before_stays() {
     let only = Authority::new();
     let mut line = Line::trust();
-    let mut heard = Heard { trust: Some(only.trust()), notice: None };
+    let mut heard = Heard { trust: Some(only.trust()), ..Heard::default() };
     let message = push(&only.notice(Duration::ZERO), "1");
     let (_, told) = line.take(&message, &mut heard, NOW, Duration::ZERO).unwrap_err();
     assert!(refusal(&told).unwrap().contains("no secret `ROOTCA`"), "{told:?}");
     assert_eq!((heard.trust, line.reason()), (Some(only.trust()), "unreadable"));
     assert!(!line.is_unsettled());
+}
+
+#[test]
+fn policies_are_acknowledged_once_all_proxies_follow_them_and_who_refuses_is_named() {
+    let mesh = crate::authz::Mesh::of("td".parse().unwrap());
+    let offered = Some(authz::Rulebook::new(Vec::new(), &authz::Workload::default(), &mesh));
+    let version = offered.as_ref().unwrap().version().clone();
+    let message = DiscoveryResponse {
+        version_info: version.to_string(),
+        nonce: "1".to_owned(),
+        resources: crate::sds::Resources::resource(&offered, RULEBOOK).into_iter().collect(),
+        ..DiscoveryResponse::default()
+    };
+    let (mut line, secrets) = (Line::policies(), Secrets::default());
+    assert_eq!(hear(&mut line, &message, 0).policies.map(|policies| policies.version), Some(version.clone()));
+    let mut say = |seconds, enforced: &authz::Progress| {
+        let stand = |_: &str, _: &Version| Standing::default();
+        let now = Duration::from_secs(seconds);
+        line.say(&Sight { secrets: &secrets, stand: &stand, enforced, now, patience: &PATIENCE })
+    };
+    assert_eq!(say(1, &authz::Progress::default()), Say::Nothing);
+    let refused = Some(("web".to_owned(), "no".to_owned()));
+    let standing = Standing { refusals: 1, refusal: refused, ..Standing::default() };
+    let enforced = authz::Progress { version: Some(version.clone()), standing, ..authz::Progress::default() };
+    assert_eq!(refusal(&say(1, &enforced)), Some("proxy web: no"));
+    let enforced = authz::Progress { version: Some(version), ..authz::Progress::default() };
+    assert_eq!(say(2, &enforced), Say::Reopen);
+}
+
+#[test]
+fn policies_that_cannot_be_read_are_refused_and_those_before_stay() {
+    let mut line = Line::policies();
+    let message = push(&Authority::new().notice(Duration::ZERO), "1");
+    let (_, told) = line.take(&message, &mut Heard::default(), NOW, Duration::ZERO).unwrap_err();
+    assert!(
+        refusal(&told).unwrap().contains("no policies under the name `burgrave.dev/policies`"),
+        "{told:?}"
+    );
 }

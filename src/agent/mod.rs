@@ -7,15 +7,19 @@
 //!            └──────────── renewal ◄── heard ◄── upstream ◄────┼── CA (roots, and who ought to sign)        │
 //!                                                 │ word ──────┼──► CA (ACK, NACK)                          │
 //!                                                 └ verdict ◄──┴────────── who has answered what ◄──────────┘
+//!
+//! policies: upstream → heard → enforcement (authz): a bridge for each proxy → proxies → who has answered what → verdict
 //! ```
 
 mod backoff;
 mod ca_client;
 mod door;
+mod enforcing;
 mod heard;
 mod line;
 mod metrics;
 mod moving;
+mod policies;
 mod publication;
 mod renewal;
 mod report;
@@ -33,8 +37,10 @@ pub use ca_client::Answer;
 pub use ca_client::CaClient;
 pub use ca_client::CaClientError;
 pub use door::DoorError;
+pub use enforcing::enforce;
 pub use heard::Heard;
 pub use metrics::AgentMetrics;
+pub use policies::Policies;
 pub use publication::Publication;
 pub use renewal::Renewal;
 pub use renewal::RenewalError;

@@ -1,5 +1,6 @@
-//! Listens to the CA: keeps a stream open for each of two names, hands on what is pushed, and answers for all proxies.
+//! Listens to the CA: keeps a stream open for each of three names, hands on what is pushed, and answers for all proxies.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,13 +23,20 @@ use crate::agent::metrics::AgentMetrics;
 use crate::agent::report::Upward;
 use crate::agent::verdict::Patience;
 use crate::agent::word::Say;
+use crate::authz::Enforcement;
+use crate::authz::Extensions;
+use crate::authz::MAX_RULEBOOK;
+use crate::authz::RULEBOOK;
 use crate::chance;
 use crate::clock::Clock;
 use crate::clock::Stopwatch;
 use crate::proto::envoy::DiscoveryRequest;
+use crate::proto::envoy::DiscoveryResponse;
+use crate::proto::envoy::ExtensionConfigDiscoveryServiceClient;
 use crate::proto::envoy::Node;
 use crate::proto::envoy::SecretDiscoveryServiceClient;
 use crate::proto::envoy::Status as RpcStatus;
+use crate::sds::Resources;
 use crate::sds::SECRET_TYPE;
 use crate::sds::Secrets;
 use crate::sds::Subscribers;
@@ -53,6 +61,8 @@ pub struct Upstream {
     pub secrets: watch::Receiver<Arc<Secrets>>,
     /// The proxies.
     pub subscribers: Subscribers,
+    /// How they stand to the policies.
+    pub enforcement: Enforcement,
     /// How things stand is told here.
     pub upward: watch::Sender<Upward>,
     /// Tells the time.
@@ -61,6 +71,14 @@ pub struct Upstream {
     pub metrics: AgentMetrics,
     /// How long each thing is waited for.
     pub patience: Patience,
+}
+
+/// What is listened for.
+#[derive(Debug)]
+struct Lines {
+    trust: Line,
+    issuer: Line,
+    policies: Line,
 }
 
 /// Why there is no stream any more.
@@ -74,6 +92,23 @@ enum End {
     Over,
     #[error("the CA did not accept a stream within {} s", OPENING.as_secs())]
     Timeout,
+}
+
+impl Lines {
+    fn new() -> Self {
+        Self { trust: Line::trust(), issuer: Line::issuer(), policies: Line::policies() }
+    }
+}
+
+impl End {
+    fn kind(&self) -> Ended {
+        match self {
+            Self::Refused(status) if matches!(status.code(), Code::Unimplemented | Code::NotFound) => {
+                Ended::Unknown
+            }
+            _ => Ended::Broken,
+        }
+    }
 }
 
 impl Upstream {
@@ -94,17 +129,12 @@ impl Upstream {
     }
 
     async fn listen(&self) {
-        let (mut trust, mut issuer, mut backoff) = (Line::trust(), Line::issuer(), Backoff::default());
+        let (mut lines, mut backoff) = (Lines::new(), Backoff::default());
         loop {
             let opened = watch::Sender::new(None);
-            let end = self.connected(&mut trust, &mut issuer, &opened).await;
+            let end = self.connected(&mut lines, &opened).await;
             let held = opened.borrow().as_ref().map_or(Duration::ZERO, Stopwatch::elapsed);
-            let kind = match &end {
-                End::Refused(status) if matches!(status.code(), Code::Unimplemented | Code::NotFound) => {
-                    Ended::Unknown
-                }
-                _ => Ended::Broken,
-            };
+            let kind = end.kind();
             let (next, pause) = backoff.pause(kind, held, chance::draw());
             let is_known = self.upward.borrow().trouble.as_deref() == Some(end.to_string().as_str());
             backoff = next;
@@ -116,8 +146,9 @@ impl Upstream {
             match kind {
                 Ended::Unknown => {
                     // Roots and certificates come as they do without a stream, and if there is one again, it begins anew.
-                    self.heard.send_replace(Heard::default());
-                    (trust, issuer) = (Line::trust(), Line::issuer());
+                    // Policies do not; those that were heard stay.
+                    self.heard.send_modify(|heard| (heard.trust, heard.notice) = (None, None));
+                    lines = Lines::new();
                     if !is_known {
                         tracing::info!(error = %end, "the CA has no stream of its roots for us; its answers and the root file tell them");
                     }
@@ -133,13 +164,9 @@ impl Upstream {
         }
     }
 
-    /// Both streams over one connection, until one of them ends.
-    async fn connected(
-        &self,
-        trust: &mut Line,
-        issuer: &mut Line,
-        opened: &watch::Sender<Option<Stopwatch>>,
-    ) -> End {
+    /// All streams over one connection, until one of them ends that every CA has.
+    async fn connected(&self, lines: &mut Lines, opened: &watch::Sender<Option<Stopwatch>>) -> End {
+        let Lines { trust, issuer, policies } = lines;
         let channel = match self.ca.door().connect().await {
             Ok(channel) => channel,
             Err(error) => return End::Door(error),
@@ -147,6 +174,33 @@ impl Upstream {
         tokio::select! {
             end = self.keep(&channel, trust, opened) => end,
             end = self.keep(&channel, issuer, opened) => end,
+            never = self.keep_asking(&channel, policies, opened) => match never {},
+        }
+    }
+
+    /// Keeps a stream that not every CA has. Whatever ends it, the others go on.
+    async fn keep_asking(
+        &self,
+        channel: &Channel,
+        line: &mut Line,
+        opened: &watch::Sender<Option<Stopwatch>>,
+    ) -> Infallible {
+        let mut backoff = Backoff::default();
+        loop {
+            let since = Stopwatch::start();
+            let end = self.keep(channel, line, opened).await;
+            let kind = end.kind();
+            let (next, pause) = backoff.pause(kind, since.elapsed(), chance::draw());
+            backoff = next;
+            if kind == Ended::Unknown {
+                tracing::info!(error = %end, "the CA has no policies for us; those that were told last, if any, stay in force");
+                *line = Line::policies();
+            } else {
+                tracing::debug!(error = %end, ?pause, "there is no stream of policies from the CA");
+            }
+            let wrong = format!("{RULEBOOK}: {end}");
+            self.upward.send_modify(|upward| upward.policies_trouble = Some(wrong));
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -179,11 +233,11 @@ impl Upstream {
             ReceiverStream::new(outgoing),
         ));
         call.metadata_mut().insert("authorization", self.ca.door().bearer().await?);
-        let mut client = SecretDiscoveryServiceClient::new(channel);
-        let answer = tokio::time::timeout(OPENING, client.stream_secrets(call)).await;
+        let answer = tokio::time::timeout(OPENING, open(channel, line.name(), call)).await;
         let mut responses = answer.map_err(|_| End::Timeout)?.map_err(End::Refused)?.into_inner();
         self.opened(line, opened);
         let (mut secrets, mut changes) = (self.secrets.clone(), self.subscribers.changes());
+        let mut enforced = self.enforcement.changes();
         loop {
             let say = self.sight(|sight| line.say(sight));
             self.report(line);
@@ -218,6 +272,7 @@ impl Upstream {
                 }
                 Ok(()) = secrets.changed(), if is_unsettled => {}
                 () = changes.next(), if is_unsettled => {}
+                Ok(()) = enforced.changed(), if is_unsettled && line.name() == RULEBOOK => {}
                 () = tokio::time::sleep(LOOK), if is_unsettled => {}
             }
         }
@@ -252,6 +307,10 @@ impl Upstream {
     }
 
     fn opened(&self, line: &Line, opened: &watch::Sender<Option<Stopwatch>>) {
+        if line.name() == RULEBOOK {
+            self.upward.send_modify(|upward| upward.policies_trouble = None);
+            return;
+        }
         let is_first = opened.send_if_modified(|since| {
             let is_first = since.is_none();
             since.get_or_insert_with(Stopwatch::start);
@@ -271,8 +330,9 @@ impl Upstream {
         let secrets = self.secrets.borrow().clone();
         let stand =
             |name: &str, version: &Version| self.subscribers.stand(name, version, self.patience.silence);
+        let enforced = self.enforcement.progress(self.patience.silence);
         let (now, patience) = (self.subscribers.elapsed(), &self.patience);
-        look(&Sight { secrets: &secrets, stand: &stand, now, patience })
+        look(&Sight { secrets: &secrets, stand: &stand, enforced: &enforced, now, patience })
     }
 
     fn report(&self, line: &Line) {
@@ -286,6 +346,7 @@ impl Upstream {
             upward.waits_for.sort();
             match line.name() {
                 names::TRUST => upward.bundle = acknowledged,
+                RULEBOOK => upward.policies = acknowledged,
                 _ => upward.authority = acknowledged,
             }
             *upward != before
@@ -296,7 +357,7 @@ impl Upstream {
 fn request(name: &str, version: Option<Version>, nonce: String, refusal: Option<String>) -> DiscoveryRequest {
     DiscoveryRequest {
         resource_names: vec![name.to_owned()],
-        type_url: SECRET_TYPE.to_owned(),
+        type_url: type_of(name).to_owned(),
         version_info: version.map(|version| version.to_string()).unwrap_or_default(),
         response_nonce: nonce,
         error_detail: refusal.map(|message| RpcStatus {
@@ -305,5 +366,29 @@ fn request(name: &str, version: Option<Version>, nonce: String, refusal: Option<
             ..RpcStatus::default()
         }),
         ..DiscoveryRequest::default()
+    }
+}
+
+fn type_of(name: &str) -> &'static str {
+    match name {
+        RULEBOOK => Extensions::TYPE,
+        _ => SECRET_TYPE,
+    }
+}
+
+/// Opens the stream that `name` is on.
+async fn open(
+    channel: Channel,
+    name: &str,
+    call: impl tonic::IntoStreamingRequest<Message = DiscoveryRequest> + Send,
+) -> Result<tonic::Response<tonic::Streaming<DiscoveryResponse>>, Status> {
+    match name {
+        RULEBOOK => {
+            ExtensionConfigDiscoveryServiceClient::new(channel)
+                .max_decoding_message_size(MAX_RULEBOOK)
+                .stream_extension_configs(call)
+                .await
+        }
+        _ => SecretDiscoveryServiceClient::new(channel).stream_secrets(call).await,
     }
 }

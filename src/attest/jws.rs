@@ -24,7 +24,7 @@ static RING: CryptoProvider = CryptoProvider {
 };
 
 /// Makes `jsonwebtoken` verify with ring, for the whole process.
-pub(super) fn use_ring() {
+pub(crate) fn use_ring() {
     // Refused when it is installed already, which is as good.
     let _ = RING.install_default();
 }
@@ -42,6 +42,8 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
         Algorithm::RS384 => (AlgorithmFamily::Rsa, Method::Rsa(&ring::signature::RSA_PKCS1_2048_8192_SHA384)),
         Algorithm::RS512 => (AlgorithmFamily::Rsa, Method::Rsa(&ring::signature::RSA_PKCS1_2048_8192_SHA512)),
         Algorithm::PS256 => (AlgorithmFamily::Rsa, Method::Rsa(&ring::signature::RSA_PSS_2048_8192_SHA256)),
+        Algorithm::PS384 => (AlgorithmFamily::Rsa, Method::Rsa(&ring::signature::RSA_PSS_2048_8192_SHA384)),
+        Algorithm::PS512 => (AlgorithmFamily::Rsa, Method::Rsa(&ring::signature::RSA_PSS_2048_8192_SHA512)),
         // HMAC among them: a public key must never serve as a shared secret.
         _ => return Err(ErrorKind::InvalidAlgorithm.into()),
     };

@@ -5,7 +5,7 @@
 //! to a caller was proven first.
 
 mod claims;
-mod jws;
+pub(crate) mod jws;
 mod jwt;
 mod pod;
 #[cfg(test)]

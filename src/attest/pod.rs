@@ -10,8 +10,10 @@
 //! of the live pod's own account, and watching all accounts and nodes for it would prove nothing more.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 use serde::Deserializer;
@@ -70,6 +72,8 @@ fn few_fields<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error
         uid: Option<String>,
         resource_version: Option<String>,
         deletion_timestamp: Option<Time>,
+        labels: Option<BTreeMap<String, String>>,
+        owner_references: Option<Vec<OwnerReference>>,
     }
     let few = Few::deserialize(from)?;
     Ok(ObjectMeta {
@@ -78,6 +82,8 @@ fn few_fields<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error
         uid: few.uid,
         resource_version: few.resource_version,
         deletion_timestamp: few.deletion_timestamp,
+        labels: few.labels,
+        owner_references: few.owner_references,
         ..ObjectMeta::default()
     })
 }
@@ -139,6 +145,18 @@ impl kube::Resource for ApiPod {
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
+    }
+}
+
+impl ApiPod {
+    /// The name of its service account.
+    pub fn service_account(&self) -> &str {
+        &self.spec.service_account_name
+    }
+
+    /// The name of its node; empty as long as it has none.
+    pub fn node(&self) -> &str {
+        &self.spec.node_name
     }
 }
 

@@ -143,3 +143,7 @@ fn is_target(target: &Target, namespace: &str, is_of_root: bool, workload: &Work
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

@@ -55,7 +55,7 @@ pub struct DryRun {
 pub struct RuleRef {
     /// The policy's place.
     pub policy: u32,
-    /// The rule's place in [`Policy::rules`]; not the same as [`Rule::index`].
+    /// The rule's place in [`Policy::rules`]; not the same as [`crate::authz::model::Rule::index`].
     pub rule: u32,
 }
 

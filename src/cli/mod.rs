@@ -6,6 +6,7 @@ mod cert;
 mod console;
 mod ending;
 mod install;
+mod policy;
 mod proxy;
 mod reach;
 mod root;
@@ -77,6 +78,8 @@ enum Command {
     /// Look at those who read the roots: which they have, and whose certificates
     #[command(subcommand)]
     Proxy(proxy::ProxyCommand),
+    /// Ask who may call what: explain, test, compare and validate policies
+    Policy(policy::PolicyArguments),
     /// Look at certificates
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -105,6 +108,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         | Command::Root(_)
         | Command::Bundle(_)
         | Command::Proxy(_)
+        | Command::Policy(_)
         | Command::Cert(_)
         | Command::Install(_) => ("error", false),
     };
@@ -135,6 +139,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
             Command::Root(command) => Ok(command.run(around).await?.into()),
             Command::Bundle(command) => Ok(command.run(around).await?.into()),
             Command::Proxy(command) => Ok(command.run(around).await?.into()),
+            Command::Policy(command) => Ok(command.run(around).await),
             Command::Cert(command) => command.run().await,
             Command::Install(command) => command.run().await,
             Command::Quickstart(raw) => {

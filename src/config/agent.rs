@@ -9,6 +9,8 @@ use serde::Serialize;
 use tonic::transport::Endpoint;
 
 use crate::config::duration::HumanDuration;
+use crate::config::ext_authz::ExtAuthzConfig;
+use crate::config::ext_authz::RawExtAuthz;
 use crate::config::layers::ConfigError;
 use crate::config::layers::over_file;
 
@@ -46,6 +48,51 @@ pub struct RawAgent {
     #[arg(long, env = "BURGRAVE_SOCKET_MODE", value_name = "MODE", help_heading = "Secrets")]
     pub socket_mode: Option<String>,
 
+    /// Answer Envoys that ask for each request whether it may come in (ext_authz, envoy.service.auth.v3.Authorization),
+    /// on the agent's socket, by the policies of the workload. Before any policies are received, nothing comes in
+    #[arg(
+        long,
+        env = "BURGRAVE_EXT_AUTHZ",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Decisions"
+    )]
+    pub ext_authz: Option<bool>,
+    /// Share of what is allowed that is written to the audit trail, from 0 to 1; denials always are [default: 0]
+    #[arg(long, env = "BURGRAVE_EXT_AUTHZ_AUDIT_RATE", value_name = "SHARE", help_heading = "Decisions")]
+    pub ext_authz_audit_rate: Option<f64>,
+    /// Providers of CUSTOM policies that are this one, or that the proxy asks as well; what matches a CUSTOM policy of any other
+    /// is denied; comma-separated
+    #[arg(
+        long,
+        env = "BURGRAVE_EXT_AUTHZ_PROVIDERS",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        help_heading = "Decisions"
+    )]
+    pub ext_authz_providers: Option<Vec<String>>,
+    /// Proxies in front that are believed when they tell the client's address (xff_num_trusted_hops of a listener with
+    /// use_remote_address). Without it, a request with x-forwarded-for is denied where policies ask for the client's address
+    #[arg(long, env = "BURGRAVE_EXT_AUTHZ_TRUSTED_HOPS", value_name = "COUNT", help_heading = "Decisions")]
+    pub ext_authz_trusted_hops: Option<u32>,
+    /// Tell clients that are denied the name of the policy that denies them
+    #[arg(
+        long,
+        env = "BURGRAVE_EXT_AUTHZ_NAME_POLICIES",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Decisions"
+    )]
+    pub ext_authz_name_policies: Option<bool>,
+    /// PEM file of the roots that issuers of end users' tokens are trusted by when their keys are fetched [default: the roots of
+    /// this machine]
+    #[arg(long, env = "BURGRAVE_TOKEN_ISSUER_ROOT_FILE", value_name = "FILE", help_heading = "Decisions")]
+    pub token_issuer_root_file: Option<PathBuf>,
+
     /// Address of /healthz, /readyz and /metrics (plain HTTP) [default: 127.0.0.1:15020]
     #[arg(long, env = "BURGRAVE_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
@@ -68,6 +115,8 @@ pub struct AgentConfig {
     pub socket: PathBuf,
     /// Its permission bits.
     pub socket_mode: u32,
+    /// How proxies are answered that ask for each request; `None` if they are not.
+    pub ext_authz: Option<ExtAuthzConfig>,
     /// Address of health, readiness and metrics.
     pub admin_listen: SocketAddr,
 }
@@ -89,6 +138,15 @@ impl RawAgent {
             leaf_lifetime: raw.leaf_lifetime.map(|life| life.0),
             socket: path(raw.socket, "/var/run/secrets/workload-spiffe-uds/socket"),
             socket_mode: socket_mode(raw.socket_mode.as_deref())?,
+            ext_authz: RawExtAuthz {
+                ext_authz: raw.ext_authz,
+                audit_rate: raw.ext_authz_audit_rate,
+                providers: raw.ext_authz_providers,
+                trusted_hops: raw.ext_authz_trusted_hops,
+                name_policies: raw.ext_authz_name_policies,
+                root_file: raw.token_issuer_root_file,
+            }
+            .resolve()?,
             admin_listen: raw.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15020))),
         })
     }

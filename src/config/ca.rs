@@ -9,7 +9,10 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::authority::largest_leaf_lifetime_a_scheduled_rotation_never_cuts_short;
+use crate::authz::Mesh;
 use crate::config::duration::HumanDuration;
+use crate::config::ext_authz::ExtAuthzConfig;
+use crate::config::ext_authz::RawExtAuthz;
 use crate::config::layers::ConfigError;
 use crate::config::layers::over_file;
 use crate::distribution::Names;
@@ -128,6 +131,81 @@ pub struct RawCa {
     #[arg(long, env = "BURGRAVE_SIGNER_NAME", value_name = "DOMAIN/NAME", help_heading = "Cluster")]
     pub signer_name: Option<String>,
 
+    /// Where policies come from: `cluster` follows AuthorizationPolicy, RequestAuthentication and PeerAuthentication of
+    /// security.istio.io, and ServiceRole, ServiceRoleBinding and ClusterRbacConfig of rbac.istio.io, and has the leader write
+    /// into the status of each what is wrong with it and how many workloads it applies to; takes --lease. A directory with policies
+    /// as YAML files is looked at for changes, for a CA without a cluster: agents are told those that apply to their service
+    /// account's namespace and select no labels. `off` reads none [default: off]
+    #[arg(long, env = "BURGRAVE_POLICIES", value_name = "cluster|DIR|off", help_heading = "Policies")]
+    pub policies: Option<String>,
+    /// Namespace whose policies apply to all namespaces [default: istio-system]
+    #[arg(long, env = "BURGRAVE_ROOT_NAMESPACE", value_name = "NAME", help_heading = "Policies")]
+    pub root_namespace: Option<String>,
+    /// Other names of the trust domain that policies may use, with `*` at one end or none; comma-separated
+    #[arg(
+        long,
+        env = "BURGRAVE_TRUST_DOMAIN_ALIASES",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        help_heading = "Policies"
+    )]
+    pub trust_domain_aliases: Option<Vec<String>>,
+    /// Domain of the cluster's services, as roles name them: NAME.NAMESPACE.svc.DOMAIN [default: cluster.local]
+    #[arg(long, env = "BURGRAVE_CLUSTER_DOMAIN", value_name = "DOMAIN", help_heading = "Policies")]
+    pub cluster_domain: Option<String>,
+    /// Address on which the API server asks whether a policy may be written (HTTPS, with the CA's own certificate). Without it bad
+    /// policies are let in; what cannot be read of them only ever reduces access, and their status says so
+    #[arg(long, env = "BURGRAVE_WEBHOOK_LISTEN", value_name = "ADDRESS", help_heading = "Policies")]
+    pub webhook_listen: Option<SocketAddr>,
+    /// ValidatingWebhookConfiguration that leads the API server there; the leader keeps the roots in it fresh
+    /// [default: burgrave-policies]
+    #[arg(long, env = "BURGRAVE_WEBHOOK_CONFIGURATION", value_name = "NAME", help_heading = "Policies")]
+    pub webhook_configuration: Option<String>,
+    /// Answer Envoys that ask for each request whether it may come in (ext_authz, envoy.service.auth.v3.Authorization),
+    /// on --listen to callers who show a service-account token, by the policies of the caller's own workload. Before any policies are received, nothing comes in
+    #[arg(
+        long,
+        env = "BURGRAVE_EXT_AUTHZ",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Decisions"
+    )]
+    pub ext_authz: Option<bool>,
+    /// Share of what is allowed that is written to the audit trail, from 0 to 1; denials always are [default: 0]
+    #[arg(long, env = "BURGRAVE_EXT_AUTHZ_AUDIT_RATE", value_name = "SHARE", help_heading = "Decisions")]
+    pub ext_authz_audit_rate: Option<f64>,
+    /// Providers of CUSTOM policies that are this one, or that the proxy asks as well; what matches a CUSTOM policy of any other
+    /// is denied; comma-separated
+    #[arg(
+        long,
+        env = "BURGRAVE_EXT_AUTHZ_PROVIDERS",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        help_heading = "Decisions"
+    )]
+    pub ext_authz_providers: Option<Vec<String>>,
+    /// Proxies in front that are believed when they tell the client's address (xff_num_trusted_hops of a listener with
+    /// use_remote_address). Without it, a request with x-forwarded-for is denied where policies ask for the client's address
+    #[arg(long, env = "BURGRAVE_EXT_AUTHZ_TRUSTED_HOPS", value_name = "COUNT", help_heading = "Decisions")]
+    pub ext_authz_trusted_hops: Option<u32>,
+    /// Tell clients that are denied the name of the policy that denies them
+    #[arg(
+        long,
+        env = "BURGRAVE_EXT_AUTHZ_NAME_POLICIES",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Decisions"
+    )]
+    pub ext_authz_name_policies: Option<bool>,
+    /// PEM file of the roots that issuers of end users' tokens are trusted by when their keys are fetched [default: the roots of
+    /// this machine]
+    #[arg(long, env = "BURGRAVE_TOKEN_ISSUER_ROOT_FILE", value_name = "FILE", help_heading = "Decisions")]
+    pub token_issuer_root_file: Option<PathBuf>,
+
     /// How long requests under way may take to finish after SIGTERM [default: 10s]
     #[arg(long, env = "BURGRAVE_DRAIN", value_name = "DURATION")]
     pub drain: Option<HumanDuration>,
@@ -160,6 +238,10 @@ pub struct CaConfig {
     pub attest_by: AttestBy,
     /// What it does for its cluster.
     pub cluster: ClusterConfig,
+    /// Which policies it follows; `None` for none.
+    pub policies: Option<PolicyConfig>,
+    /// How proxies are answered that ask for each request; `None` if they are not.
+    pub ext_authz: Option<ExtAuthzConfig>,
     /// How long requests under way may take after SIGTERM.
     pub drain: Duration,
 }
@@ -203,6 +285,48 @@ pub struct ClusterConfig {
     pub names: Names,
     /// How a leader is found; `None` if nothing is led.
     pub election: Option<Election>,
+}
+
+/// Which policies are followed.
+#[derive(Clone, Debug)]
+pub struct PolicyConfig {
+    /// What holds for the whole mesh.
+    pub mesh: Mesh,
+    /// Where they come from.
+    pub source: PolicySource,
+}
+
+/// Where policies come from.
+#[derive(Clone, Debug)]
+pub enum PolicySource {
+    /// The API server.
+    Cluster {
+        /// The domain of the cluster's services.
+        domain: String,
+        /// How bad policies are refused; `None` if they are not.
+        webhook: Option<WebhookConfig>,
+    },
+    /// Files in a directory.
+    Files(PathBuf),
+}
+
+impl PolicyConfig {
+    /// How bad policies are refused, if they are.
+    pub fn webhook(&self) -> Option<&WebhookConfig> {
+        match &self.source {
+            PolicySource::Cluster { webhook, .. } => webhook.as_ref(),
+            PolicySource::Files(_) => None,
+        }
+    }
+}
+
+/// How bad policies are refused.
+#[derive(Clone, Debug)]
+pub struct WebhookConfig {
+    /// Where the API server asks.
+    pub listen: SocketAddr,
+    /// The `ValidatingWebhookConfiguration` that leads it there.
+    pub configuration: String,
 }
 
 /// How a leader is found.
@@ -289,6 +413,9 @@ impl RawCa {
             ("authority-secret", &raw.authority_secret),
             ("lease", &raw.lease),
             ("bundle-config-map", &raw.bundle_config_map),
+            ("root-namespace", &raw.root_namespace),
+            ("cluster-domain", &raw.cluster_domain),
+            ("webhook-configuration", &raw.webhook_configuration),
         ] {
             object_name(setting, name.as_deref())?;
         }
@@ -311,13 +438,27 @@ impl RawCa {
             raw.admin_socket.or_else(|| raw.state_dir.as_ref().map(|directory| directory.join("admin.sock")));
         let in_cluster = raw.lease.is_some() || raw.authority_secret.is_some();
         let names = raw.serving_names.unwrap_or_else(|| vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
+        let trust_domain: TrustDomain = raw
+            .trust_domain
+            .as_deref()
+            .unwrap_or("cluster.local")
+            .parse()
+            .map_err(|error| invalid("trust-domain", error))?;
+        let mesh = Mesh {
+            trust_domain: trust_domain.clone(),
+            aliases: raw.trust_domain_aliases.unwrap_or_default(),
+            root_namespace: raw.root_namespace.unwrap_or_else(|| "istio-system".to_owned()),
+        };
+        let webhook = raw.webhook_listen.map(|listen| WebhookConfig {
+            listen,
+            configuration: raw.webhook_configuration.unwrap_or_else(|| "burgrave-policies".to_owned()),
+        });
+        let domain = raw.cluster_domain.unwrap_or_else(|| "cluster.local".to_owned());
+        let policies = policies(raw.policies, raw.lease.is_some(), domain, webhook)?
+            .map(|source| PolicyConfig { mesh, source });
         Ok(CaConfig {
-            trust_domain: raw
-                .trust_domain
-                .as_deref()
-                .unwrap_or("cluster.local")
-                .parse()
-                .map_err(|error| invalid("trust-domain", error))?,
+            trust_domain,
+            policies,
             listen: raw.listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 15012))),
             admin_listen: raw.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15014))),
             serving_names: ServingNames::of(names.iter().map(String::as_str)).map_err(|name| {
@@ -336,6 +477,15 @@ impl RawCa {
             profile,
             audiences: audiences(raw.token_audiences)?,
             attest_by: attest_by(raw.kubeconfig, raw.token_jwks, raw.token_issuer, in_cluster)?,
+            ext_authz: RawExtAuthz {
+                ext_authz: raw.ext_authz,
+                audit_rate: raw.ext_authz_audit_rate,
+                providers: raw.ext_authz_providers,
+                trusted_hops: raw.ext_authz_trusted_hops,
+                name_policies: raw.ext_authz_name_policies,
+                root_file: raw.token_issuer_root_file,
+            }
+            .resolve()?,
             drain: seconds(raw.drain, HumanDuration::seconds(10)),
         })
     }
@@ -387,6 +537,32 @@ fn authority(
             "more than one of `--authority-secret`, `--state-dir` and `--ca-dir` is set; keep the first for a self-signed root that replicas share, the second for one of a single process, or the third for your own"
                 .to_owned(),
         )),
+    }
+}
+
+fn policies(
+    given: Option<String>,
+    has_lease: bool,
+    domain: String,
+    webhook: Option<WebhookConfig>,
+) -> Result<Option<PolicySource>, ConfigError> {
+    let source = match (given.as_deref(), has_lease) {
+        (None | Some("off"), _) => None,
+        (Some("cluster"), true) => return Ok(Some(PolicySource::Cluster { domain, webhook })),
+        (Some("cluster"), false) => {
+            return Err(ConfigError::Missing {
+                setting: "lease",
+                hint: "it takes one to agree on who writes the statuses of policies; name one, or set --policies=off",
+            });
+        }
+        (Some(directory), _) => Some(PolicySource::Files(PathBuf::from(directory))),
+    };
+    match webhook {
+        Some(_) => Err(invalid(
+            "webhook-listen",
+            "the API server asks about policies of its own; set --policies=cluster",
+        )),
+        None => Ok(source),
     }
 }
 
@@ -537,6 +713,9 @@ mod tests {
                 },
                 "are both set; tokens are verified by one",
             ),
+            (RawCa { policies: Some("cluster".into()), ..with_state() }, "`--lease` is not set"),
+            (RawCa { webhook_listen: Some(([0; 4], 1).into()), ..with_lease() }, "set --policies=cluster"),
+            (RawCa { root_namespace: Some("Mesh".into()), ..with_lease() }, "`Mesh` is no name"),
             (RawCa { lease_duration: Some(HumanDuration::seconds(1)), ..with_lease() }, "`--lease-duration`"),
             (RawCa { token_jwks: Some("k".into()), ..with_state() }, "`--token-issuer` is not set"),
             (RawCa { token_issuer: Some("i".into()), ..with_state() }, "`--token-jwks` is not set"),

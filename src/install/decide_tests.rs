@@ -17,7 +17,7 @@ fn where_all_is_well_every_object_is_told_and_nothing_is_wrong() {
     let report = report(&well(), NOW);
     assert!(report.is_ok(), "{}", report.to_text());
     // The platform has four, and of what the authority does there are three.
-    assert_eq!(report.findings.len(), 4 + 19 + 3);
+    assert_eq!(report.findings.len(), 4 + 20 + 3);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn before_it_is_installed_everything_is_missing_and_nothing_is_in_the_way() {
     facts.config_maps = Look::There(Vec::new());
     facts.trust_bundle = Look::Absent;
     let found = wrong(&facts);
-    assert_eq!(found.len(), 19 + 3);
+    assert_eq!(found.len(), 20 + 3);
     assert!(found.iter().all(|one| one.state == State::Missing), "{:?}", told(&facts));
 }
 
@@ -112,6 +112,24 @@ fn an_object_that_was_changed_is_named_with_the_change() {
             "/spec/ports/0/port",
             json!(443),
             "its port 15012 does not lead to the pods' port \"https-ca\"",
+        ),
+        (
+            "ValidatingWebhookConfiguration burgrave-policies",
+            "/webhooks/0/name",
+            json!("other.example.org"),
+            "it has no entry of ours",
+        ),
+        (
+            "ValidatingWebhookConfiguration burgrave-policies",
+            "/webhooks/0/clientConfig/service/namespace",
+            json!("other"),
+            "it does not lead the API server to the authority's Service",
+        ),
+        (
+            "ValidatingWebhookConfiguration burgrave-policies",
+            "/webhooks/0/rules/0/resources",
+            json!(["authorizationpolicies"]),
+            "it asks about other objects",
         ),
         (
             "Deployment burgrave-system/burgrave-ca",

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::install::rules::Permission;
 
 /// The files of `deploy/`, in the order of their numbers.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     include_str!("../../deploy/00-namespace.yaml"),
     include_str!("../../deploy/10-service-account.yaml"),
     include_str!("../../deploy/20-rbac-issuer.yaml"),
@@ -18,6 +18,7 @@ const FILES: [&str; 10] = [
     include_str!("../../deploy/30-service.yaml"),
     include_str!("../../deploy/40-quota.yaml"),
     include_str!("../../deploy/41-pod-disruption-budget.yaml"),
+    include_str!("../../deploy/45-webhook.yaml"),
     include_str!("../../deploy/50-deployment.yaml"),
 ];
 
@@ -132,6 +133,7 @@ fn moved(mut object: Value, namespace: &str) -> Value {
     }
     replace(&mut object, "/metadata/namespace", namespace);
     replace(&mut object, "/subjects/0/namespace", namespace);
+    replace(&mut object, "/webhooks/0/clientConfig/service/namespace", namespace);
     object
 }
 
@@ -162,7 +164,7 @@ mod tests {
     #[test]
     fn every_object_has_a_kind_and_a_name_and_those_with_a_namespace_are_in_ours() {
         let names = names(NAMESPACE);
-        assert_eq!(names.len(), 19);
+        assert_eq!(names.len(), 20);
         assert_eq!(names[0], "Namespace burgrave-system");
         assert!(names.contains(&"Role burgrave-system/burgrave-issuer".to_owned()), "{names:?}");
         assert!(objects(NAMESPACE).iter().all(|one| !one.subject.name.is_empty()

@@ -38,6 +38,7 @@ fn differences(expected: &Expected, live: &Value) -> Vec<Finding> {
         "Role" | "ClusterRole" => role(expected, live),
         "RoleBinding" | "ClusterRoleBinding" => binding(expected, live),
         "Service" => [selector(expected, live, "/spec/selector"), ports(expected, live)].concat(),
+        "ValidatingWebhookConfiguration" => webhook(expected, live),
         "PodDisruptionBudget" => selector(expected, live, "/spec/selector/matchLabels"),
         "Deployment" => [
             selector(expected, live, "/spec/selector/matchLabels"),
@@ -121,6 +122,41 @@ fn ports(expected: &Expected, live: &Value) -> Vec<Finding> {
         differs(expected, says, APPLY.to_owned())
     });
     missing.collect()
+}
+
+/// Whether the API server is led to the authority, asks about the same objects, and can verify who answers.
+fn webhook(expected: &Expected, live: &Value) -> Vec<Finding> {
+    let wanted = expected.body.pointer("/webhooks/0");
+    let name = wanted.and_then(|one| one.get("name"));
+    let entries = live.get("webhooks").and_then(Value::as_array);
+    let given = entries.into_iter().flatten().find(|one| one.get("name") == name);
+    let Some((wanted, given)) = wanted.zip(given) else {
+        return vec![differs(expected, "it has no entry of ours".to_owned(), APPLY.to_owned())];
+    };
+    let service = |one: &Value| {
+        let field = |name| one.pointer(&format!("/clientConfig/service/{name}")).cloned();
+        ["namespace", "name", "port", "path"].map(field)
+    };
+    if service(wanted) != service(given) {
+        let says = "it does not lead the API server to the authority's Service".to_owned();
+        return vec![differs(expected, says, APPLY.to_owned())];
+    }
+    let asks = |one: &Value| {
+        let rules = one.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
+        rules.iter().filter_map(|rule| rule.get("resources")).cloned().collect::<Vec<_>>()
+    };
+    if asks(wanted) != asks(given) {
+        return vec![differs(expected, "it asks about other objects".to_owned(), APPLY.to_owned())];
+    }
+    match given.pointer("/clientConfig/caBundle").and_then(Value::as_str).is_none_or(str::is_empty) {
+        true => {
+            let says =
+                "it has no roots yet, so that no bad policy is refused; the replica that leads writes them";
+            let fix = "look at the troubles of the leader on its page /state";
+            vec![Finding::wrong(State::NotReady, expected.subject.clone(), says, fix)]
+        }
+        false => Vec::new(),
+    }
 }
 
 fn differs(expected: &Expected, says: String, fix: String) -> Finding {

@@ -76,6 +76,13 @@ pub(super) fn well() -> Facts {
     if let Some((_, Look::There(deployment))) = objects.last_mut() {
         deployment["status"] = json!({ "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2 });
     }
+    for (one, live) in &mut objects {
+        if let Look::There(live) = live
+            && one.subject.kind == "ValidatingWebhookConfiguration"
+        {
+            live["webhooks"][0]["clientConfig"]["caBundle"] = json!("LS0tLS1CRUdJTi");
+        }
+    }
     Facts {
         namespace: NAMESPACE.to_owned(),
         version: Look::There("v1.37.2".to_owned()),

@@ -6,6 +6,7 @@ mod client;
 pub mod election;
 mod identity;
 mod leader;
+pub mod mirror;
 mod permission;
 pub mod queue;
 mod trouble;

@@ -12,9 +12,9 @@ use time::OffsetDateTime;
 
 use crate::attest::ApiPod;
 use crate::attest::LivePod;
+use crate::k8s::mirror::Mirror;
 use crate::pod_certificates::hindrance::Hindrance;
 use crate::pod_certificates::hindrance::Pace;
-use crate::pod_certificates::mirror::Mirror;
 use crate::pod_certificates::queue::Queue;
 use crate::pod_certificates::request::PodRequest;
 use crate::pod_certificates::request::Reading;

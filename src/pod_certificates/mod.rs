@@ -34,7 +34,6 @@ mod decide;
 mod desk;
 mod hindrance;
 mod metrics;
-mod mirror;
 mod queue;
 mod request;
 mod state;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
@@ -24,8 +25,15 @@ use crate::agent::Publication;
 use crate::agent::Renewal;
 use crate::agent::Upstream;
 use crate::agent::Upward;
+use crate::authz::AuthorizationService;
+use crate::authz::Enforcement;
+use crate::authz::ExtensionService;
+use crate::authz::Told;
+use crate::authz::tokens::UnusableRoots;
 use crate::clock::Clock;
 use crate::config::AgentConfig;
+use crate::roles::ext_authz::ExtAuthz;
+use crate::sds::Discovery;
 use crate::sds::SdsMetrics;
 use crate::sds::SecretService;
 use crate::sds::Secrets;
@@ -53,6 +61,9 @@ pub enum AgentError {
     /// A listener failed while serving.
     #[error("the listener failed: {0}")]
     Listener(#[from] std::io::Error),
+    /// Token issuers could not be trusted.
+    #[error(transparent)]
+    TokenIssuers(#[from] UnusableRoots),
     /// The gRPC server failed.
     #[error("the secret service failed: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -65,6 +76,7 @@ pub struct Agent {
     clock: Clock,
     secrets: watch::Sender<Arc<Secrets>>,
     subscribers: Subscribers,
+    policies: watch::Sender<Told>,
     renew: Arc<Notify>,
     socket: UnixListener,
     held_socket: HeldSocket,
@@ -85,6 +97,7 @@ impl Agent {
             clock,
             secrets: watch::Sender::new(Arc::default()),
             subscribers: Subscribers::default(),
+            policies: watch::Sender::new(None),
             renew: Arc::new(Notify::new()),
             socket,
             held_socket,
@@ -124,10 +137,17 @@ impl Agent {
             let (secrets, clock) = (self.secrets.subscribe(), self.clock.clone());
             move || ready(&secrets.borrow(), &clock)
         };
+        let enforcement = Enforcement::default();
+        registry.register_collector(Box::new(enforcement.clone()));
         let (upward, told) = watch::channel(Upward::default());
         let state = {
             let (secrets, subscribers) = (self.secrets.subscribe(), self.subscribers.clone());
-            move || agent::state(&secrets.borrow(), &subscribers.all(), &told.borrow())
+            let enforcement = enforcement.clone();
+            let polite = self.patience.silence;
+            move || {
+                let policies = enforcement.progress(polite);
+                agent::state(&secrets.borrow(), &subscribers.all(), &told.borrow(), &policies)
+            }
         };
         tracing::info!(
             socket = %self.config.socket.display(),
@@ -135,8 +155,16 @@ impl Agent {
             ca = %self.config.ca.uri(),
             "the agent serves"
         );
+        let extensions = ExtensionService {
+            enforcement: enforcement.clone(),
+            discovery: Discovery::new(self.subscribers.clone(), sds_metrics.clone(), stop.clone()),
+        };
         let sds =
             SecretService::new(self.secrets.subscribe(), self.subscribers.clone(), sds_metrics, stop.clone());
+        let ext_authz = self.config.ext_authz.map(|config| ExtAuthz::new(config, &mut registry, &self.clock));
+        let ext_authz =
+            ext_authz.transpose()?.map(|parts| parts.for_own(self.policies.subscribe(), stop.clone()));
+        let (ext_authz, deciding) = ext_authz.unzip();
         let (root_file, changed_roots) = watch::channel(None);
         let roots = agent::watch_root_file(self.config.ca_root_file.clone(), root_file, stop.clone());
         let (hearing, heard) = watch::channel(Heard::default());
@@ -154,11 +182,13 @@ impl Agent {
             heard: hearing,
             secrets: self.secrets.subscribe(),
             subscribers: self.subscribers.clone(),
+            enforcement: enforcement.clone(),
             upward,
             clock: self.clock.clone(),
             metrics: metrics.clone(),
             patience: self.patience,
         };
+        let enforcing = agent::enforce(heard.clone(), enforcement.clone(), self.policies.clone());
         let renewal = Renewal {
             ca,
             publication: Publication::new(self.secrets, self.subscribers),
@@ -174,6 +204,8 @@ impl Agent {
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_service(sds.server())
+            .add_service(extensions.server())
+            .add_optional_service(ext_authz.map(AuthorizationService::server))
             .serve_with_incoming_shutdown(
                 UnixListenerStream::new(self.socket),
                 stop.clone().cancelled_owned(),
@@ -187,7 +219,16 @@ impl Agent {
                 async { api.await.map_err(AgentError::from) },
                 async { pages.await.map_err(AgentError::from) },
                 async {
-                    tokio::join!(renewal.run(stop.clone()), upstream.run(stop.clone()), roots);
+                    let policies = async {
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = enforcing => {}
+                            () = enforcement.tend() => {}
+                        }
+                    };
+                    let deciding = OptionFuture::from(deciding);
+                    let (renewing, listening) = (renewal.run(stop.clone()), upstream.run(stop.clone()));
+                    tokio::join!(renewing, listening, roots, policies, deciding);
                     Ok(())
                 },
             )

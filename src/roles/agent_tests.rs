@@ -10,7 +10,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::agent::test_support::Authority;
+use crate::authz::Applied;
 use crate::config::RawAgent;
+use crate::proto::envoy::AuthorizationClient;
+use crate::proto::envoy::CheckRequest;
 use crate::proto::envoy::DiscoveryRequest;
 use crate::proto::envoy::DiscoveryResponse;
 use crate::proto::envoy::Node;
@@ -44,6 +47,7 @@ fn authority() -> Arc<Authority> {
 struct Story {
     dir: PathBuf,
     secrets: watch::Receiver<Arc<Secrets>>,
+    policies: watch::Sender<Told>,
     renew: Arc<Notify>,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), AgentError>>,
@@ -61,13 +65,15 @@ impl Story {
             token_file: Some(dir.join("token")),
             socket: Some(dir.join("sds")),
             admin_listen: Some("127.0.0.1:0".parse().unwrap()),
+            ext_authz: Some(true),
             ..RawAgent::default()
         };
         let mut agent = Agent::start(config.resolve().unwrap(), Clock::system()).await.unwrap();
         agent.patience = PATIENCE;
         let (secrets, renew, stop) = (agent.secrets(), agent.renew(), CancellationToken::new());
+        let policies = agent.policies.clone();
         let serving = tokio::spawn(agent.serve(stop.clone()));
-        let mut story = Self { dir, secrets, renew, stop, serving };
+        let mut story = Self { dir, secrets, policies, renew, stop, serving };
         story.until("a certificate", |secrets| secrets.identity.is_some() && secrets.trust.is_some()).await;
         story
     }
@@ -292,5 +298,38 @@ async fn a_ca_without_a_stream_is_served_from_as_before() {
     assert_eq!(roots.roots().await, 1);
     std::fs::write(story.dir.join("root.pem"), one.with(&two).bundle().to_pem()).unwrap();
     assert_eq!(roots.roots().await, 2, "the root file is followed");
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_to_decide_says_no_until_it_has_policies_and_to_what_makes_no_sense() {
+    let ca = FakeCa::start(&authority(), true).await;
+    let story = Story::start(&ca).await;
+    let socket = story.dir.join("sds");
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let socket = socket.clone();
+        async move {
+            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(
+                tokio::net::UnixStream::connect(socket).await?,
+            ))
+        }
+    });
+    let endpoint = tonic::transport::Endpoint::from_static("http://agent");
+    let channel = endpoint.connect_with_connector(connector).await.unwrap();
+    let mut client = AuthorizationClient::new(channel);
+    let mut ask = async |question: CheckRequest| {
+        let status = client.check(question).await.unwrap().into_inner().status.unwrap();
+        (status.code, status.message)
+    };
+    let connection = crate::authz::test_support::connection;
+    assert_eq!(ask(connection()).await, (7, "policies_not_received".to_owned()));
+    story.policies.send_replace(Some(Arc::new(Applied::default())));
+    let told = tokio::time::timeout(LONG, async {
+        while ask(connection()).await.0 != 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(told.await.is_ok(), "the agent does not follow its policies");
+    assert_eq!(ask(CheckRequest::default()).await, (7, "malformed_check".to_owned()));
     story.end().await;
 }

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod ca;
+mod ext_authz;
 pub mod quickstart;
 mod signals;
 

@@ -18,8 +18,11 @@ mod known;
 mod merge;
 mod metrics;
 mod orders;
+mod pods;
+mod policies;
 pub mod report;
 mod service;
+mod shelf;
 mod stream;
 mod telling;
 
@@ -48,8 +51,13 @@ pub use orders::Order;
 pub use orders::Orders;
 pub use orders::Troubles;
 pub use orders::View;
+pub use pods::Pods;
+
+pub use policies::PolicyService;
+pub use policies::Rulebooks;
 pub use service::AdminService;
 pub use service::Door;
+pub use shelf::Shelf;
 pub use stream::AgentService;
 pub use stream::announce;
 pub use stream::announcement;

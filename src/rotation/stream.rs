@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use futures_util::stream::Empty;
 use tokio::sync::watch;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -33,6 +32,7 @@ use crate::proto::envoy::SecretDiscoveryService;
 use crate::proto::envoy::SecretDiscoveryServiceServer;
 use crate::sds::Ear;
 use crate::sds::Notice;
+use crate::sds::Responses;
 use crate::sds::SecretService;
 use crate::sds::Secrets;
 use crate::sds::Trust;
@@ -58,7 +58,8 @@ impl AgentService {
         SecretDiscoveryServiceServer::new(self)
     }
 
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+    /// Proves who opens a stream.
+    pub(super) async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         if let Some(why) = self.census.fenced() {
             return Err(Status::unavailable(why));
         }
@@ -116,7 +117,7 @@ fn word(name: &str, version: &Version) -> Option<Word> {
 
 #[tonic::async_trait]
 impl SecretDiscoveryService for AgentService {
-    type StreamSecretsStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
+    type StreamSecretsStream = Responses;
     type DeltaSecretsStream = Empty<Result<DeltaDiscoveryResponse, Status>>;
 
     async fn stream_secrets(

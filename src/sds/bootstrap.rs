@@ -70,9 +70,9 @@ pub fn upstream(peer: &SpiffeId) -> Value {
     })
 }
 
-fn common(peer: &Value) -> Value {
-    // The same words everywhere: Envoy opens one stream for each distinct source.
-    let source = json!({
+/// Where to ask for what our socket serves: the same words everywhere, for Envoy opens one stream for each distinct source.
+pub fn source() -> Value {
+    json!({
         "resource_api_version": "V3",
         "initial_fetch_timeout": "20s",
         "api_config_source": {
@@ -84,7 +84,11 @@ fn common(peer: &Value) -> Value {
                 "retry_policy": {"retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"}},
             }}],
         },
-    });
+    })
+}
+
+fn common(peer: &Value) -> Value {
+    let source = source();
     json!({
         "tls_certificate_sds_secret_configs": [{"name": names::IDENTITY, "sds_config": source}],
         "combined_validation_context": {

@@ -6,33 +6,31 @@ use zeroize::Zeroize;
 use crate::proto::envoy::Any;
 use crate::proto::envoy::CertificateValidationContext;
 use crate::proto::envoy::DataSource;
-use crate::proto::envoy::DiscoveryResponse;
 use crate::proto::envoy::GenericSecret;
 use crate::proto::envoy::Secret;
 use crate::proto::envoy::SecretType;
 use crate::proto::envoy::Specifier;
 use crate::proto::envoy::TlsCertificate;
+use crate::sds::discovery::Resources;
 use crate::sds::secret::Identity;
 use crate::sds::secret::Secrets;
 use crate::sds::secret::Trust;
 use crate::sds::secret::names;
+use crate::sds::subscription::Offer;
 
 /// Type URL of a secret.
 pub const SECRET_TYPE: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
-/// A response with the named secrets, as far as there are such.
-pub(super) fn response<'a>(
-    secrets: &Secrets,
-    wanted: impl IntoIterator<Item = &'a str>,
-    version: &str,
-    nonce: String,
-) -> DiscoveryResponse {
-    DiscoveryResponse {
-        version_info: version.to_owned(),
-        resources: wanted.into_iter().filter_map(|name| resource(secrets, name)).collect(),
-        type_url: SECRET_TYPE.to_owned(),
-        nonce,
-        ..DiscoveryResponse::default()
+impl Resources for Secrets {
+    const TYPE: &'static str = SECRET_TYPE;
+    const NOUN: &'static str = "secret";
+
+    fn offer(&self) -> Offer {
+        Secrets::offer(self)
+    }
+
+    fn resource(&self, name: &str) -> Option<Any> {
+        resource(self, name)
     }
 }
 

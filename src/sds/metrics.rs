@@ -1,4 +1,4 @@
-//! What the secret service counts.
+//! What is counted on discovery streams.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// Counters of the secret service. The label `resource` is one of our own names, never what a client asks for.
+/// Counters of discovery streams. The label `resource` is one of our own names, never what a client asks for.
 #[derive(Clone, Debug, Default)]
 pub struct SdsMetrics {
     streams: Gauge,
@@ -26,7 +26,7 @@ impl SdsMetrics {
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("burgrave_sds_streams", "Discovery streams that are open", metrics.streams.clone());
-        registry.register("burgrave_sds_pushes", "Secrets pushed to proxies", metrics.pushes.clone());
+        registry.register("burgrave_sds_pushes", "Resources pushed to proxies", metrics.pushes.clone());
         registry.register("burgrave_sds_acks", "Pushes that proxies acknowledged", metrics.acks.clone());
         registry.register("burgrave_sds_nacks", "Pushes that proxies rejected", metrics.nacks.clone());
         let help = "Names that proxies asked for and that are not served";

@@ -4,14 +4,15 @@
 //! secrets (verified) → offer: name → version ──┐
 //!                                              ▼
 //! Envoy ── request, ACK, NACK ──────► subscription: what to push, what was acknowledged
-//!       ◄─ response (encode) ───────  service: does it
+//!       ◄─ response (encode) ───────  discovery: does it, for `service` and for other types of resources
 //! ```
 //!
-//! `subscription` decides and knows only names and versions; `service` does; `encode` is the one road by which a
-//! private key leaves the process.
+//! `subscription` decides and knows only names and versions; `discovery` does, whatever the type of the resources; `encode` is
+//! the one road by which a private key leaves the process.
 
 pub mod bootstrap;
 mod client;
+mod discovery;
 mod ear;
 mod encode;
 mod metrics;
@@ -27,6 +28,11 @@ mod version;
 pub use client::ClientError;
 pub use client::connect;
 pub use client::served;
+pub use discovery::Discovery;
+pub use discovery::Hello;
+pub use discovery::Resources;
+pub use discovery::Responses;
+pub use discovery::Served;
 pub use ear::Ear;
 pub use encode::SECRET_TYPE;
 pub use metrics::SdsMetrics;

@@ -112,6 +112,8 @@ pub struct Subscription {
     /// The nonce that was answered last.
     answered: Option<u64>,
     last_nonce: u64,
+    /// What the client says it holds, until the first response is on its way to it: from then on it holds what it acknowledges.
+    held: Option<Version>,
 }
 
 impl Subscription {
@@ -127,7 +129,10 @@ impl Subscription {
     pub fn step(mut self, event: Event) -> Result<(Self, Vec<Effect>), Refusal> {
         let mut effects = Vec::new();
         match event {
-            Event::Offered(offer) => self.offer = offer,
+            Event::Offered(offer) => {
+                self.offer = offer;
+                self.take_for_granted(&mut effects);
+            }
             Event::Requested(request) => self.take(request, &mut effects)?,
         }
         self.push_what_is_due(&mut effects);
@@ -163,9 +168,9 @@ impl Subscription {
             }
             None => effects.push(Effect::Stale { nonce: request.nonce.clone() }),
         }
-        // What the client says it holds is true until the first response is on its way to it.
-        let held = (self.last_nonce == 0).then_some(request.version.as_str());
-        self.subscribe(names, held, effects);
+        let says = Some(request.version.as_str()).filter(|version| !version.is_empty());
+        self.held = says.filter(|_| self.last_nonce == 0).map(Version::from);
+        self.subscribe(names, effects);
         Ok(())
     }
 
@@ -192,22 +197,30 @@ impl Subscription {
         }
     }
 
-    /// Makes `names` the subscription; `held` is the version that a client on a new stream says it has.
-    fn subscribe(&mut self, names: BTreeSet<String>, held: Option<&str>, effects: &mut Vec<Effect>) {
+    /// Makes `names` the subscription.
+    fn subscribe(&mut self, names: BTreeSet<String>, effects: &mut Vec<Effect>) {
         // Who leaves and comes back is served anew.
         self.sent.retain(|name, _| names.contains(name));
         self.rejected.retain(|name| names.contains(name));
         for name in names.difference(&self.names) {
-            match self.offer.get(name) {
-                None => effects.push(Effect::Unknown { name: name.clone() }),
-                Some(version) if held == Some(version.as_str()) => {
-                    self.sent.insert(name.clone(), version.clone());
-                    effects.push(Effect::Acknowledged { name: name.clone(), version: version.clone() });
-                }
-                Some(_) => {}
+            if !self.offer.contains_key(name) {
+                effects.push(Effect::Unknown { name: name.clone() });
             }
         }
         self.names = names;
+        self.take_for_granted(effects);
+    }
+
+    /// What a client on a new stream says it holds, and is on offer, now or before anything else is sent, is not sent to it.
+    fn take_for_granted(&mut self, effects: &mut Vec<Effect>) {
+        let Some(held) = &self.held else { return };
+        let granted =
+            |name: &&String| self.offer.get(*name) == Some(held) && self.sent.get(*name) != Some(held);
+        let names: Vec<_> = self.names.iter().filter(granted).cloned().collect();
+        for name in names {
+            self.sent.insert(name.clone(), held.clone());
+            effects.push(Effect::Acknowledged { name, version: held.clone() });
+        }
     }
 
     fn push_what_is_due(&mut self, effects: &mut Vec<Effect>) {
@@ -218,6 +231,7 @@ impl Subscription {
                 continue;
             }
             self.last_nonce += 1;
+            self.held = None;
             self.unanswered.insert(self.last_nonce, (name.clone(), version.clone()));
             self.sent.insert(name.clone(), version.clone());
             self.rejected.remove(name);

@@ -162,6 +162,20 @@ fn a_client_that_comes_back_with_the_version_is_not_sent_it_again() {
 }
 
 #[test]
+fn a_client_that_comes_back_before_there_is_anything_is_not_sent_what_it_holds_once_there_is() {
+    story(
+        &[],
+        vec![
+            (request(&["a"], "1", ""), vec![Effect::Unknown { name: "a".to_owned() }]),
+            (Event::Offered(offer(&[("a", "1")])), vec![acknowledged("a", "1")]),
+            (Event::Offered(offer(&[("a", "2")])), vec![push("a", "2", "1")]),
+            (Event::Offered(offer(&[("a", "1")])), vec![]),
+            (request(&["a"], "2", "1"), vec![acknowledged("a", "2"), push("a", "1", "2")]),
+        ],
+    );
+}
+
+#[test]
 fn a_client_that_comes_back_for_two_names_gets_the_one_its_version_does_not_cover() {
     story(
         &[("a", "1"), ("b", "1b")],

@@ -40,8 +40,17 @@ pub struct Accepted {
 
 /// Connections of `listener` that have shaken hands. The listener is closed when the stream is dropped.
 pub fn incoming(listener: TcpListener, config: Arc<ServerConfig>) -> ReceiverStream<io::Result<Accepted>> {
+    incoming_up_to(open_files().saturating_sub(KEPT).max(KEPT), listener, config)
+}
+
+/// The same for a listener beside the main one, with at most `most` connections open at a time.
+pub fn incoming_up_to(
+    most: usize,
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+) -> ReceiverStream<io::Result<Accepted>> {
     let (ready, stream) = mpsc::channel(64);
-    tokio::spawn(accept(listener, TlsAcceptor::from(config), ready));
+    tokio::spawn(accept(listener, TlsAcceptor::from(config), ready, most));
     ReceiverStream::new(stream)
 }
 
@@ -53,8 +62,13 @@ fn open_files() -> usize {
     soft.unwrap_or(1024).min(Semaphore::MAX_PERMITS)
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, ready: mpsc::Sender<io::Result<Accepted>>) {
-    let places = Arc::new(Semaphore::new(open_files().saturating_sub(KEPT).max(KEPT)));
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    ready: mpsc::Sender<io::Result<Accepted>>,
+    most: usize,
+) {
+    let places = Arc::new(Semaphore::new(most));
     let mut handshakes = JoinSet::new();
     loop {
         let place = tokio::select! {

@@ -23,12 +23,24 @@ impl HotCertificate {
     /// # Errors
     /// If rustls does not take the combination, which does not happen with ring.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
+        self.config_for(b"h2")
+    }
+
+    /// The same for HTTP/1.1.
+    ///
+    /// # Errors
+    /// As [`HotCertificate::server_config`].
+    pub fn http1_server_config(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
+        self.config_for(b"http/1.1")
+    }
+
+    fn config_for(&self, protocol: &[u8]) -> Result<Arc<ServerConfig>, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(self.clone()));
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         Ok(Arc::new(config))
     }
 }

@@ -4,6 +4,8 @@ mod acceptor;
 mod hot;
 mod peer;
 
+pub use acceptor::Accepted;
 pub use acceptor::incoming;
+pub use acceptor::incoming_up_to;
 pub use hot::HotCertificate;
 pub use peer::spiffe_client;

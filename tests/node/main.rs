@@ -16,4 +16,5 @@ mod support;
 mod at_home;
 mod harness;
 mod pod_certificates;
+mod policies;
 mod rotation;

@@ -6,6 +6,7 @@ use crate::ca::Plan;
 use crate::ca::until;
 use crate::support::apiserver::ApiServer;
 use crate::support::apiserver::ISSUER;
+use crate::support::ports;
 
 use std::path::Path;
 use std::time::Duration;
@@ -64,8 +65,12 @@ impl Home {
             "--lease=burgrave-ca",
             // Short, so that stories need not wait; still long enough for a busy machine.
             "--lease-duration=4s",
+            "--policies=cluster",
         ];
-        let options: Vec<_> = common.iter().chain(options).copied().collect();
+        let webhook = format!("--webhook-listen=127.0.0.1:{}", ports::free());
+        let names_one = options.iter().any(|option| option.starts_with("--webhook-listen"));
+        let webhook = (!names_one).then_some(webhook.as_str());
+        let options: Vec<_> = common.into_iter().chain(webhook).chain(options.iter().copied()).collect();
         Plan::with_account(&self.api, &self.token, &options)
     }
 

@@ -12,6 +12,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+/// How a story puts an Envoy that asks before a workload.
+mod asking;
 /// How a story runs and asks `burgrave ca`.
 mod ca;
 /// How a story makes requests and certificates that Burgrave itself would never make.
@@ -35,12 +37,16 @@ mod agreement;
 mod chains;
 mod crash;
 mod envoys;
+mod ext_authz;
 mod hindered;
 mod install;
 mod operating;
 mod operators;
 mod plugged_in;
 mod pod_certificates;
+mod policies_live;
+mod policy_cli;
+mod policy_cluster;
 mod publishing;
 mod quickstart;
 mod refusals;

@@ -401,7 +401,8 @@ impl Client {
     }
 }
 
-fn listener(name: &str, address: SocketAddr, routes: &Value, transport: Option<&Value>) -> Value {
+/// A listener that answers by `routes`.
+pub(crate) fn listener(name: &str, address: SocketAddr, routes: &Value, transport: Option<&Value>) -> Value {
     let manager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
     let router = "envoy.extensions.filters.http.router.v3.Router";
     let mut chain = json!({"filters": [{"name": "http", "typed_config": {

@@ -14,6 +14,8 @@ use crate::home::objects;
 use crate::operator::Operator;
 use crate::operators::Caller;
 use crate::pod_signer;
+use crate::policy_cluster;
+use crate::support::ports;
 use crate::support::scratch;
 
 use std::path::Path;
@@ -21,6 +23,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use burgrave::rotation::report::Report;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -52,6 +55,7 @@ struct Right {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whichever_right_of_the_ca_is_taken_away_it_says_which_and_install_check_names_it() {
     let home = Home::start().await;
+    policy_cluster::define(&home).await;
     let dir = scratch("rights");
     let admin = home.api.admin_kubeconfig(&dir);
     home.client_of("operator", "burgrave-operator").await;
@@ -190,10 +194,20 @@ impl Right {
     /// The role without it.
     fn lesser(&self) -> Value {
         let mut role = self.role.clone();
-        let verbs = role["rules"][self.rule]["verbs"].as_array_mut().expect("a rule has verbs");
-        verbs.retain(|verb| *verb != self.verb.as_str());
-        if verbs.is_empty() {
-            role["rules"].as_array_mut().expect("a role has rules").remove(self.rule);
+        let rules = role["rules"].as_array_mut().expect("a role has rules");
+        let whole = rules.remove(self.rule);
+        let without = |list: &Value, one: &str| {
+            strings(list).into_iter().filter(|word| word != one).collect::<Vec<_>>()
+        };
+        // What is left of the rule: its other resources, and its other verbs on this one.
+        let (mut others, mut this) = (whole.clone(), whole.clone());
+        others["resources"] = json!(without(&whole["resources"], &self.resource));
+        this["resources"] = json!([self.resource]);
+        this["verbs"] = json!(without(&whole["verbs"], &self.verb));
+        for left in [others, this] {
+            if !strings(&left["resources"]).is_empty() && !strings(&left["verbs"]).is_empty() {
+                rules.push(left);
+            }
         }
         role
     }
@@ -221,6 +235,9 @@ async fn clean(home: &Home) {
     for map in home.all::<ConfigMap>().list(&named).await.expect("an admin may list").items {
         let _ = home.of::<ConfigMap>(&map.namespace().unwrap_or_default()).delete(CONFIG_MAP, &none).await;
     }
+    let _ = home.all::<ValidatingWebhookConfiguration>().delete("burgrave-policies", &none).await;
+    // To where nobody is: a Service that nobody routes to would be waited for with each policy.
+    policy_cluster::point_webhook_at(home, ports::free()).await;
     let censuses = ListParams::default().labels("burgrave.dev/part=census");
     let _ = home.of::<ConfigMap>(NAMESPACE).delete_collection(&none, &censuses).await;
 }
@@ -344,6 +361,7 @@ async fn work(home: &Home) {
     let mut lie = asked;
     lie["spec"]["serviceAccountName"] = json!("somebody-else");
     pod_signer::ask_as_admin(&home.api, &namespace, &lie).await;
+    policy_cluster::one_of_each(home).await;
 }
 
 /// The permissions that `install check` finds missing, as an administrator runs it.

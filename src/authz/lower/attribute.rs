@@ -10,8 +10,11 @@ use crate::authz::model::cidr::Cidr;
 use crate::authz::model::pattern::Pattern;
 use crate::authz::model::template::Template;
 use crate::authz::request::PROPERTIES;
+use crate::authz::resource::place::plain;
 use crate::authz::resource::place::shown;
 
+/// How much is told of what is wrong with a value, in characters.
+const SHOWN: usize = 300;
 /// The longest name of a header, in bytes.
 const MAX_HEADER: usize = 256;
 
@@ -165,7 +168,8 @@ impl Attribute {
     /// What is wrong with the value.
     pub(crate) fn values(&self, value: &str, context: Context<'_>) -> Result<Vec<Value>, String> {
         let is = |atom| Ok(vec![Value::Is(atom)]);
-        let block = |value: &str| value.parse::<Cidr>().map_err(|error| error.to_string());
+        let refused = |error: &dyn std::fmt::Display| plain(&error.to_string(), SHOWN);
+        let block = |value: &str| value.parse::<Cidr>().map_err(|error| refused(&error));
         let named = |problem: String| format!("`{}`: {problem}", shown(value));
         match self {
             Self::Principal => {
@@ -187,7 +191,7 @@ impl Attribute {
             Self::Host => is(Atom::Host(Pattern::of(value).in_lower_case())),
             Self::Method => is(Atom::Method(Pattern::of(value))),
             Self::Path if Template::is_meant(value) => {
-                is(Atom::PathTemplate(Template::parse(value).map_err(|error| error.to_string())?))
+                is(Atom::PathTemplate(Template::parse(value).map_err(|error| refused(&error))?))
             }
             Self::Path | Self::PlainPath => is(Atom::Path(Pattern::of(value))),
             Self::User => {
@@ -220,6 +224,10 @@ impl Attribute {
         let star =
             format!("`{}`: only one `*` at an end is a wildcard, the other stands for itself", shown(value));
         match self {
+            Self::TrustDomain if value.contains('*') && value != "*" => Some(format!(
+                "`{}`: a value with a `*` is not looked up among the other names of the mesh",
+                shown(value)
+            )),
             Self::Namespace | Self::ServiceAccount | Self::TrustDomain => None,
             Self::SourceIp | Self::RemoteIp | Self::DestinationIp | Self::DestinationPort => None,
             Self::Path if Template::is_meant(value) => None,

@@ -67,6 +67,20 @@ fn check_rules(rules: &[AccessRule], path: &str, faults: &mut Vec<Fault>) {
     }
 }
 
+/// Whether a subject can be read whole.
+pub(crate) fn reads_subject(one: &Subject) -> bool {
+    let (domains, mut untold) = (Domains::default(), Vec::new());
+    let context = Context { namespace: "", domains: &domains };
+    subject(one, 0, &mut Terms::new(context, "", &mut untold)).is_some()
+}
+
+/// Whether an access rule can be read whole.
+pub(crate) fn reads_rule(rule: &AccessRule) -> bool {
+    let (domains, mut untold) = (Domains::default(), Vec::new());
+    let context = Context { namespace: "", domains: &domains };
+    operation(rule, 0, None, &"", &mut Terms::new(context, "", &mut untold)).is_some()
+}
+
 /// The rules by which `rules` are granted to `subjects` at a workload.
 pub(crate) fn rules(
     rules: &[AccessRule],
@@ -211,10 +225,7 @@ fn constrained(
             return None;
         }
     }
-    let is_known = matches!(key, "destination.ip" | "destination.port" | "connection.sni")
-        || key.starts_with("request.headers")
-        || key.starts_with("experimental.envoy.filters.");
-    let attribute = match is_known {
+    let attribute = match is_known_constraint(key) {
         true => Attribute::of_key(key),
         false => Ok(Attribute::Property(key.into())),
     };
@@ -232,7 +243,23 @@ fn constrained(
 
 /// What a property of a subject is about.
 fn property(key: &str) -> Result<Attribute, String> {
-    let is_known = matches!(
+    match key {
+        "source.user" => Ok(Attribute::Principal),
+        _ if is_known_property(key) => Attribute::of_key(key),
+        _ => Ok(Attribute::Property(key.into())),
+    }
+}
+
+/// Whether a constraint's key is one that the conditions of policies have too.
+pub(crate) fn is_known_constraint(key: &str) -> bool {
+    matches!(key, "destination.ip" | "destination.port" | "connection.sni")
+        || key.starts_with("request.headers")
+        || key.starts_with("experimental.envoy.filters.")
+}
+
+/// Whether a property's key is one that the conditions of policies have too.
+pub(crate) fn is_known_property(key: &str) -> bool {
+    matches!(
         key,
         "source.ip"
             | "source.namespace"
@@ -240,14 +267,8 @@ fn property(key: &str) -> Result<Attribute, String> {
             | "request.auth.principal"
             | "request.auth.audiences"
             | "request.auth.presenter"
-    );
-    match key {
-        "source.user" => Ok(Attribute::Principal),
-        _ if is_known || key.starts_with("request.headers") || key.starts_with("request.auth.claims") => {
-            Attribute::of_key(key)
-        }
-        _ => Ok(Attribute::Property(key.into())),
-    }
+    ) || key.starts_with("request.headers")
+        || key.starts_with("request.auth.claims")
 }
 
 /// A key that looks like one of Istio's and is none may be a slip of the pen.
@@ -308,3 +329,7 @@ impl<'a> OfDestination<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "roles_tests.rs"]
+mod tests;

@@ -135,6 +135,18 @@ impl Effects {
     }
 }
 
+impl Effects {
+    /// A field of the spec that is not known. Where there are rules, it cannot stand for them.
+    fn of_unknown(&self, action: Option<&Action>, spec: &Place<'_>) -> &'static str {
+        let has_rules =
+            spec.value().get("rules").and_then(Value::as_array).is_some_and(|rules| !rules.is_empty());
+        match action {
+            Some(Action::Deny | Action::Audit | Action::Custom { .. }) if has_rules => "it is left out",
+            _ => self.rules,
+        }
+    }
+}
+
 /// What becomes of a policy whose action is not known.
 pub(crate) const CLOSED: &str = "the policy denies everything until it is corrected";
 
@@ -149,8 +161,8 @@ impl AuthorizationPolicy {
         }
         let action = action(&spec);
         let effects = Effects::of(action.as_ref());
-        let is_sound =
-            object.or_else(effects.rules).has_only(&OBJECT) & spec.or_else(effects.rules).has_only(&SPEC);
+        let unknown = effects.of_unknown(action.as_ref(), &spec);
+        let is_sound = object.or_else(unknown).has_only(&OBJECT) & spec.or_else(unknown).has_only(&SPEC);
         let rules = rules(&spec.or_else(effects.rules), action.as_ref(), effects);
         let selection = Selection::read(&spec.or_else(effects.selection));
         let dry_run = dry_run(&object, action.as_ref());

@@ -45,3 +45,7 @@ pub use crate::authz::resource::selection::TargetKind;
 pub use crate::authz::resource::yaml::Documents;
 pub use crate::authz::resource::yaml::InvalidYaml;
 pub use crate::authz::resource::yaml::from_yaml;
+
+#[cfg(test)]
+#[path = "resource_tests.rs"]
+mod tests;

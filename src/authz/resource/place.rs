@@ -198,12 +198,17 @@ impl fmt::Display for Place<'_> {
 
 /// A text of the user's, cut if it is long, without control characters.
 pub(crate) fn shown(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-    let mut shown: String = text.chars().take(SHOWN).map(plain).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
+    plain(text, SHOWN)
+}
+
+/// A text without control characters, with at most so many characters.
+pub(crate) fn plain(text: &str, most: usize) -> String {
+    let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut plain: String = text.chars().take(most).map(visible).collect();
+    if text.chars().nth(most).is_some() {
+        plain.push('…');
     }
-    shown
+    plain
 }
 
 /// `; did you mean …?` for a near miss, else all that would be right.

@@ -1,4 +1,4 @@
-//! What the CA does for the cluster it runs in: shares its root, runs for leader, and, as the leader, publishes trust.
+//! What the CA does for the cluster it runs in: shares its root, follows policies, runs for leader, and, as the leader, publishes trust.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,12 +11,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::Follower;
 use crate::authority::KubernetesStore;
+use crate::authz::Library;
+use crate::authz::cluster::Directory;
+use crate::authz::cluster::Notice;
+use crate::authz::cluster::Policies;
+use crate::authz::cluster::PolicyMetrics;
+use crate::authz::webhook::ConfigurationKeeper;
 use crate::census::Census;
 use crate::chance;
 use crate::clock::Clock;
 use crate::config::Authority;
 use crate::config::CaConfig;
 use crate::config::ClusterConfig;
+use crate::config::PolicyConfig;
+use crate::config::PolicySource;
 use crate::distribution::Distribution;
 use crate::distribution::DistributionMetrics;
 use crate::distribution::Latest;
@@ -40,12 +48,13 @@ pub(super) struct Cluster {
     pub(super) client: Client,
     namespace: String,
     config: ClusterConfig,
+    policies: Option<PolicyConfig>,
     trust_domain: TrustDomain,
     /// A name that no other process has: a pod's container that is started again is another one under the same pod's name.
     replica: String,
 }
 
-/// What the leader's work signs with.
+/// What the work for the cluster is done with.
 #[derive(Clone, Copy)]
 pub(super) struct Signing<'a> {
     pub(super) issuer: &'a watch::Receiver<Arc<Issuer>>,
@@ -61,6 +70,19 @@ pub(super) struct Controllers {
     pub(super) leadership: Leadership,
     pub(super) distribution: Distribution,
     pub(super) pod_certificates: Board,
+    pub(super) policies: Option<Followed>,
+}
+
+/// The policies of the cluster, as others see them.
+#[derive(Clone, Debug)]
+pub(super) struct Followed {
+    /// What applies to each workload.
+    pub(super) library: Library,
+    /// Which workload each pod is.
+    pub(super) directory: Directory,
+    pub(super) notice: Notice,
+    /// What is wrong with the webhook's configuration.
+    pub(super) webhook: watch::Receiver<Option<String>>,
 }
 
 impl Cluster {
@@ -78,7 +100,8 @@ impl Cluster {
         let trust_domain = config.trust_domain.clone();
         let pod = config.cluster.election.as_ref().map_or("burgrave", |election| election.replica.as_str());
         let replica = format!("{pod}_{}", chance::tag());
-        Ok(Some(Self { client, namespace, config: config.cluster.clone(), trust_domain, replica }))
+        let policies = config.policies.clone();
+        Ok(Some(Self { client, namespace, config: config.cluster.clone(), policies, trust_domain, replica }))
     }
 
     /// This process's name.
@@ -169,7 +192,49 @@ impl Cluster {
             Err(why) => tracing::warn!(error = %why, "no pod certificates are signed"),
         }
         background.spawn(leadership.clone().while_leading(move || publisher.clone().run()));
-        Some((Controllers { leadership, distribution, pod_certificates }, campaign))
+        let policies = self
+            .policies
+            .as_ref()
+            .and_then(|config| self.follow(config, signing, &leadership, registry, background));
+        Some((Controllers { leadership, distribution, pod_certificates, policies }, campaign))
+    }
+
+    /// Follows the policies of the cluster, on every replica, and on the leader keeps the webhook's configuration fresh.
+    fn follow(
+        &self,
+        config: &PolicyConfig,
+        signing: &Signing<'_>,
+        leadership: &Leadership,
+        registry: &mut Registry,
+        background: &mut JoinSet<()>,
+    ) -> Option<Followed> {
+        let PolicySource::Cluster { domain, webhook } = &config.source else { return None };
+        let (directory, notice) = (Directory::new(domain), Notice::default());
+        let library = Library::new(config.mesh.clone());
+        let policies = Policies {
+            client: self.client.clone(),
+            library: library.clone(),
+            directory: directory.clone(),
+            mesh: config.mesh.clone(),
+            leadership: leadership.clone(),
+            clock: signing.clock.clone(),
+            metrics: PolicyMetrics::new(registry, &notice, signing.clock),
+            notice: notice.clone(),
+        };
+        background.spawn(policies.run());
+        let (trouble, wrong_with_webhook) = watch::channel(None);
+        if let Some(config) = webhook {
+            let keeper = ConfigurationKeeper {
+                client: self.client.clone(),
+                name: config.configuration.clone(),
+                issuer: signing.issuer.clone(),
+                leadership: leadership.clone(),
+                latest: latest(signing.follower),
+                trouble,
+            };
+            background.spawn(leadership.clone().while_leading(move || keeper.clone().run()));
+        }
+        Some(Followed { library, directory, notice, webhook: wrong_with_webhook })
     }
 }
 

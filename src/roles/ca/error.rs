@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::admin;
 use crate::attest::InvalidKeySet;
 use crate::authority;
+use crate::authz::tokens::UnusableRoots;
 use crate::issuance::ServingError;
 use crate::k8s;
 
@@ -64,6 +65,9 @@ pub enum CaError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
+    /// Token issuers could not be trusted.
+    #[error(transparent)]
+    TokenIssuers(#[from] UnusableRoots),
     /// A listener failed while serving.
     #[error("the listener failed: {0}")]
     Listener(#[from] std::io::Error),

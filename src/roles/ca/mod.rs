@@ -4,6 +4,7 @@ mod attestation;
 mod cluster;
 mod complaints;
 mod error;
+mod policies;
 mod root;
 mod rotation;
 mod serving;
@@ -28,9 +29,13 @@ use crate::agent;
 use crate::agent::HeldSocket;
 use crate::attest::Attestor;
 use crate::authority::InForce;
+use crate::authz::AuthorizationService;
+use crate::authz::webhook::AdmissionMetrics;
+use crate::authz::webhook::Webhook;
 use crate::census::Census;
 use crate::clock::Clock;
 use crate::config::CaConfig;
+use crate::config::PolicyConfig;
 use crate::issuance::CertificateService;
 use crate::issuance::GrantPolicy;
 use crate::issuance::IssuanceMetrics;
@@ -43,10 +48,15 @@ use crate::roles::ca::root::Kept;
 use crate::roles::ca::rotation::Rotation;
 use crate::roles::ca::serving::Serving;
 use crate::roles::ca::standing::Standing;
+use crate::roles::ext_authz::ExtAuthz;
+use crate::roles::ext_authz::NoPolicies;
 use crate::rotation::AdminService;
 use crate::rotation::Door;
+use crate::rotation::PolicyService;
 use crate::rotation::RotationMetrics;
+use crate::sds::Discovery;
 use crate::sds::SdsMetrics;
+use crate::sds::Subscribers;
 use crate::telemetry::Expiries;
 use crate::tls;
 use crate::tls::HotCertificate;
@@ -73,6 +83,8 @@ pub struct Ca {
     api: TcpListener,
     operators: Option<(UnixListener, HeldSocket)>,
     pages: TcpListener,
+    /// Where the API server asks whether policies may be written.
+    webhook: Option<TcpListener>,
     background: JoinSet<()>,
 }
 
@@ -97,6 +109,10 @@ impl Ca {
         let mut background = JoinSet::new();
         let api = admin::bind(config.listen, "--listen").await?;
         let pages = admin::bind(config.admin_listen, "--admin-listen").await?;
+        let webhook = match config.policies.as_ref().and_then(PolicyConfig::webhook) {
+            Some(webhook) => Some(admin::bind(webhook.listen, "--webhook-listen").await?),
+            None => None,
+        };
         let client = cluster.as_ref().map(|cluster| &cluster.client);
         let attestor = attestation::attestor(&config, client, &clock, &complaints, &mut background).await?;
         let in_force = InForce::new(held);
@@ -121,6 +137,7 @@ impl Ca {
             api,
             operators,
             pages,
+            webhook,
             background,
         })
     }
@@ -185,13 +202,20 @@ impl Ca {
             clock: &self.clock,
         };
         let rotation = Rotation::new(&parts, &mut self.background);
+        let sds_metrics = SdsMetrics::new(&mut registry);
         let agents = rotation.agents(
             &parts,
             self.attestor.clone(),
-            SdsMetrics::new(&mut registry),
+            sds_metrics.clone(),
             &mut self.background,
             stop.clone(),
         );
+        let followed = controllers.as_ref().and_then(|controllers| controllers.policies.as_ref());
+        let source = policies::source(&self.config, followed, &mut registry, &mut self.background);
+        let policies = source.as_ref().map(|source| {
+            let discovery = Discovery::new(Subscribers::default(), sds_metrics, stop.clone());
+            policies::service(source, &agents, discovery)
+        });
         let operators_over_tls = rotation.admin_over_tls(self.cluster.as_ref());
         let operators = operators(self.operators, &rotation, stop.clone())?;
         let standing = Standing {
@@ -205,12 +229,23 @@ impl Ca {
         if let Some((follower, store)) = shared {
             self.background.spawn(follower.run(store));
         }
+        let ext_authz = self.config.ext_authz.clone();
+        let ext_authz =
+            ext_authz.map(|config| ExtAuthz::new(config, &mut registry, &self.clock)).transpose()?;
+        let ext_authz = ext_authz.map(|parts| {
+            let source = source.map_or_else(|| Arc::new(NoPolicies) as _, |source| source.proxies);
+            let (service, deciding) = parts.for_callers(source, self.attestor.clone(), stop.clone());
+            self.background.spawn(deciding);
+            service
+        });
         tracing::info!(
             address = %self.api.local_addr()?,
             admin_address = %self.pages.local_addr()?,
             trust_domain = %self.config.trust_domain,
             "the CA serves"
         );
+        let webhook = Webhook::new(AdmissionMetrics::new(&mut registry));
+        let webhook_config = certificate.http1_server_config()?;
         let pages = pages(registry, &standing, self.clock.clone()).serve(self.pages, stop.clone());
         let connections = tls::incoming(self.api, certificate.server_config()?);
         let api = Server::builder()
@@ -222,6 +257,8 @@ impl Ca {
             .max_connection_age_grace(REQUEST)
             .add_service(CertificateService::server(pipeline))
             .add_service(agents.server())
+            .add_optional_service(policies.map(PolicyService::server))
+            .add_optional_service(ext_authz.map(AuthorizationService::server))
             .add_optional_service(operators_over_tls.map(AdminService::server))
             .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
         let drained = async {
@@ -235,6 +272,13 @@ impl Ca {
                 async { api.await.map_err(CaError::from).and_then(asked_to) },
                 async { pages.await.map_err(CaError::from).and_then(asked_to) },
                 async { operators.await.and_then(asked_to) },
+                async {
+                    match self.webhook {
+                        Some(listener) => webhook.serve(listener, webhook_config, stop.clone()).await?,
+                        None => stop.cancelled().await,
+                    }
+                    asked_to(())
+                },
                 async {
                     match campaign {
                         Some(campaign) => campaign.await,

@@ -72,6 +72,7 @@ impl Standing {
             "pod_certificates": controllers.filter(|one| one.leadership.holds()).map(|one| {
                 json!(one.pod_certificates.state(self.clock.now()))
             }),
+            "policies": controllers.and_then(|one| one.policies.as_ref()).map(|one| json!(one.notice.standing())),
             "rotation": self.rotation.report(),
             "troubles": self.troubles().into_iter().filter_map(|(of, trouble)| Some((of.part, trouble?))).collect::<BTreeMap<_, _>>(),
             "distribution": controllers.and_then(|one| one.distribution.borrow().clone()),
@@ -109,6 +110,10 @@ impl Standing {
             troubles.push((Of { part: "election" }, one.leadership.trouble()));
             troubles.push((Of { part: "distribution" }, status.and_then(|status| status.trouble)));
             troubles.push((Of { part: "pod_certificates" }, pods.trouble));
+            if let Some(policies) = &one.policies {
+                troubles.push((Of { part: "policies" }, policies.notice.standing().trouble));
+                troubles.push((Of { part: "webhook" }, policies.webhook.borrow().clone()));
+            }
         }
         troubles
     }

@@ -7,7 +7,7 @@ use std::hash::Hash;
 
 /// The objects that a watch has shown. A watch that begins anew shows all there are; what it does not show is gone then.
 #[derive(Debug)]
-pub(super) struct Mirror<K, V> {
+pub struct Mirror<K, V> {
     objects: HashMap<K, V>,
     /// What the present list has shown, while one is under way.
     listed: Option<HashSet<K>>,
@@ -22,29 +22,29 @@ impl<K, V> Default for Mirror<K, V> {
 
 impl<K: Clone + Eq + Hash, V> Mirror<K, V> {
     /// A list begins.
-    pub(super) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.listed = Some(HashSet::new());
     }
 
     /// The list is complete; returns what is gone.
-    pub(super) fn complete(&mut self) -> Vec<V> {
+    pub fn complete(&mut self) -> Vec<V> {
         self.is_complete = true;
         let Some(listed) = self.listed.take() else { return Vec::new() };
         self.objects.extract_if(|key, _| !listed.contains(key)).map(|(_, gone)| gone).collect()
     }
 
     /// Whether a list was ever complete: before, an object that is not known may well be there.
-    pub(super) fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.is_complete
     }
 
     /// Whether a list is under way: what is known may be as old as the last one.
-    pub(super) fn is_listing(&self) -> bool {
+    pub fn is_listing(&self) -> bool {
         self.listed.is_some()
     }
 
     /// The object is there.
-    pub(super) fn put(&mut self, key: K, object: V) {
+    pub fn put(&mut self, key: K, object: V) {
         if let Some(listed) = &mut self.listed {
             listed.insert(key.clone());
         }
@@ -52,7 +52,7 @@ impl<K: Clone + Eq + Hash, V> Mirror<K, V> {
     }
 
     /// The object is gone, or of no more interest.
-    pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
+    pub fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -60,7 +60,7 @@ impl<K: Clone + Eq + Hash, V> Mirror<K, V> {
     }
 
     /// The object of that key.
-    pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
+    pub fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
@@ -68,12 +68,22 @@ impl<K: Clone + Eq + Hash, V> Mirror<K, V> {
     }
 
     /// All objects, in no order.
-    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+    pub fn values(&self) -> impl Iterator<Item = &V> {
         self.objects.values()
     }
 
+    /// All objects, in no order, to be changed in their place.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.objects.values_mut()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.objects.len()
     }
 }

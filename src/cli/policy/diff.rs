@@ -1,0 +1,281 @@
+//! `burgrave policy diff`: which decisions change, if these policies take the place of those?
+
+use std::fmt::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::authz::Mesh;
+use crate::authz::Workload;
+use crate::authz::compare::Change;
+use crate::authz::compare::Comparison;
+use crate::authz::compare::Pair;
+use crate::authz::compare::Said;
+use crate::authz::compare::workloads;
+use crate::authz::explain::explain as explanation_of;
+use crate::authz::explain::explanation::Verdict;
+use crate::authz::explain::facts::Facts;
+use crate::authz::recorded::access_log;
+use crate::cli::console::Console;
+use crate::cli::policy::answer::Answer;
+use crate::cli::policy::explain;
+use crate::cli::policy::mesh;
+use crate::cli::policy::mesh::RawMesh;
+use crate::cli::policy::mesh::RawWorkload;
+use crate::cli::policy::request::read_text;
+use crate::cli::policy::sources::Loaded;
+use crate::cli::words;
+
+/// The fewest requests that each workload is tried with.
+const FEWEST: usize = 200;
+
+/// What is compared.
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// File or directory with the policies as they are
+    #[arg(value_name = "OLD")]
+    old: PathBuf,
+    /// File or directory with the policies as they shall be
+    #[arg(value_name = "NEW")]
+    new: PathBuf,
+    #[command(flatten)]
+    trial: Trial,
+    /// Try the requests of this access log instead of made-up ones; needs --workload. May be given several times
+    #[arg(long = "access-log", value_name = "FILE")]
+    logs: Vec<PathBuf>,
+    #[command(flatten)]
+    workload: RawWorkload,
+    #[command(flatten)]
+    mesh: RawMesh,
+}
+
+/// How requests are made up, and how much is told.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Trial {
+    /// How many requests are made up, over all workloads; each workload has 200 at least
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000)]
+    requests: usize,
+    /// Where chance begins: the same seed tries the same requests
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// How many changes are shown of each workload
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    pub(super) show: usize,
+}
+
+impl Trial {
+    /// How many requests each of so many workloads is tried with.
+    pub(super) fn each(&self, workloads: usize) -> usize {
+        (self.requests / workloads.max(1)).max(FEWEST)
+    }
+}
+
+/// What came of it for one workload.
+pub(super) struct Compared {
+    workload: Workload,
+    comparison: Comparison,
+}
+
+impl Diff {
+    pub(super) async fn run(self, console: &mut Console) -> anyhow::Result<Answer> {
+        let mesh = self.mesh.resolve();
+        let (old, new) = (Loaded::of(&[self.old])?, Loaded::of(&[self.new])?);
+        old.warn(console);
+        new.warn(console);
+        let given = self.workload.resolve(None)?;
+        let compared = match self.logs.is_empty() {
+            true => drawn(&old, &new, given, &mesh, &self.trial),
+            false => {
+                let workload = given.ok_or_else(|| {
+                    anyhow::anyhow!(
+                        "`--access-log` is of one workload; say which: `--workload NAMESPACE/APP`"
+                    )
+                })?;
+                let requests = logged(&self.logs, console)?;
+                let pair = Pair::new(old.policies(&workload, &mesh), new.policies(&workload, &mesh));
+                vec![Compared { workload, comparison: pair.on_recorded(requests) }]
+            }
+        };
+        let seed = self.logs.is_empty().then_some(self.trial.seed);
+        console.show(
+            || text(&compared, self.trial.show, seed),
+            &to_json(&compared, self.trial.show, seed).to_string(),
+        );
+        Ok(if is_same(&compared) { Answer::Yes } else { Answer::No })
+    }
+}
+
+/// Tries made-up requests on `given`, or on a workload for each way of being selected.
+fn drawn(old: &Loaded, new: &Loaded, given: Option<Workload>, mesh: &Mesh, trial: &Trial) -> Vec<Compared> {
+    let called = match given {
+        Some(one) => vec![one],
+        None => workloads::selected(old.all().chain(new.all()), mesh),
+    };
+    let each = trial.each(called.len());
+    called.into_iter().map(|workload| drawn_on(old, new, workload, mesh, each, trial.seed)).collect()
+}
+
+/// Tries `count` made-up requests on `workload`.
+pub(super) fn drawn_on(
+    old: &Loaded,
+    new: &Loaded,
+    workload: Workload,
+    mesh: &Mesh,
+    count: usize,
+    seed: u64,
+) -> Compared {
+    let pair = Pair::new(old.policies(&workload, mesh), new.policies(&workload, mesh));
+    Compared { comparison: pair.on_drawn(count, seed), workload }
+}
+
+/// Whether no decision was seen to change.
+pub(super) fn is_same(compared: &[Compared]) -> bool {
+    compared.iter().all(|one| one.comparison.changed == 0)
+}
+
+/// The requests of access logs. Lines that cannot be read are counted and told.
+fn logged(files: &[PathBuf], console: &mut Console) -> anyhow::Result<Vec<Facts>> {
+    let mut requests = Vec::new();
+    for file in files {
+        let (name, text) = read_text(file)?;
+        let mut unread = 0;
+        let mut first = None;
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            match access_log::read(line) {
+                Ok(logged) => requests.push(logged.facts),
+                Err(error) => {
+                    unread += 1;
+                    first.get_or_insert_with(|| format!("line {}: {error}", at + 1));
+                }
+            }
+        }
+        if let Some(first) = first {
+            let lines = words::count(unread, "line");
+            console.remark(&format!(
+                "burgrave: {name}: {lines} passed over that cannot be read, the first is {first}\n"
+            ));
+        }
+    }
+    anyhow::ensure!(!requests.is_empty(), "no line of {} can be read", listed(files));
+    Ok(requests)
+}
+
+fn listed(files: &[PathBuf]) -> String {
+    let names: Vec<String> =
+        files.iter().map(|file: &PathBuf| format!("`{}`", Path::display(file))).collect();
+    names.join(", ")
+}
+
+/// In words.
+pub(super) fn text(compared: &[Compared], show: usize, seed: Option<u64>) -> String {
+    let mut out = String::new();
+    for one in compared.iter().filter(|one| one.comparison.changed > 0) {
+        let _ = writeln!(out, "{}", mesh::told(&one.workload));
+        for change in one.comparison.changes.iter().take(show) {
+            of_change(&mut out, change);
+        }
+        let left = one.comparison.changes.len().saturating_sub(show);
+        if left > 0 {
+            let _ = writeln!(out, "  and {left} other ways in which it changes; `--show` shows more");
+        }
+        out.push('\n');
+    }
+    let (tried, changed) = totals(compared);
+    let how = match seed {
+        Some(seed) => format!("made up with seed {seed}"),
+        None => "of access logs".to_owned(),
+    };
+    let _ = writeln!(
+        out,
+        "{changed} of {tried} requests are decided otherwise ({how}; {})",
+        words::count(compared.len(), "workload")
+    );
+    if changed == 0 {
+        out.push_str("that none was found is no proof that there is none\n");
+    }
+    out
+}
+
+fn totals(compared: &[Compared]) -> (usize, usize) {
+    let tried = compared.iter().map(|one| one.comparison.tried).sum();
+    (tried, compared.iter().map(|one| one.comparison.changed).sum())
+}
+
+fn of_change(out: &mut String, change: &Change) {
+    let _ = writeln!(
+        out,
+        "  {} → {}, {}",
+        change.old.decision.as_str(),
+        change.new.decision.as_str(),
+        words::count(change.count, "request")
+    );
+    let _ = writeln!(out, "    was: {}", why(&change.old));
+    let _ = writeln!(out, "    is:  {}", why(&change.new));
+    let told = parts(&change.example);
+    let _ = writeln!(out, "    as:  {}", told.join("; "));
+}
+
+fn why(said: &Said) -> String {
+    let mut text = match (&said.rule, said.decision) {
+        (Some(rule), _) => rule.to_string(),
+        (None, Verdict::Deny) => "no rule allows it".to_owned(),
+        (None, Verdict::Allow) => "no policy that allows applies".to_owned(),
+        (None, Verdict::Depends) => "what is not known decides".to_owned(),
+    };
+    if let Some(provider) = &said.asks {
+        let _ = write!(text, "; `{provider}` is asked first");
+    }
+    text
+}
+
+/// What an example consists of, shortly.
+fn parts(facts: &Facts) -> Vec<String> {
+    let none: [crate::authz::model::Policy; 0] = [];
+    let known = explanation_of(&none, facts).request;
+    let mut parts: Vec<String> =
+        known.into_iter().map(|known| format!("{} {}", known.part, known.is)).collect();
+    if let Some(http) = &facts.http {
+        parts.extend(http.headers.iter().map(|(name, value)| format!("header {name}: {value}")));
+    }
+    if let Some(Some(port)) = facts.destination_port.known() {
+        parts.push(format!("port {port}"));
+    }
+    if let Some(Some(claims)) = facts.claims.known() {
+        parts.push(format!("claims {}", Value::Object(claims.clone())));
+    }
+    if let Some(properties) = facts.properties.known().filter(|all| !all.is_empty()) {
+        parts.push(format!("properties {}", Value::Object(properties.clone())));
+    }
+    parts
+}
+
+/// For machines.
+pub(super) fn to_json(compared: &[Compared], show: usize, seed: Option<u64>) -> Value {
+    let (tried, changed) = totals(compared);
+    let of_workload = |one: &Compared| {
+        let changes = one.comparison.changes.iter().take(show).map(|change| {
+            json!({
+                "old": change.old,
+                "new": change.new,
+                "requests": change.count,
+                "example": parts(&change.example),
+            })
+        });
+        json!({
+            "workload": explain::of_workload(&one.workload),
+            "tried": one.comparison.tried,
+            "changed": one.comparison.changed,
+            "changes": changes.collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "same": changed == 0,
+        "tried": tried,
+        "changed": changed,
+        "seed": seed,
+        "workloads": compared.iter().map(of_workload).collect::<Vec<_>>(),
+    })
+}
