@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! CUSTOM   for each authorizer: a filter that finds out whether it is to be asked, and one that asks it
+//! tokens   verifies them, so that policies can ask for their claims
 //! AUDIT    writes down
 //! DENY     denies what matches; beside it, what would be denied by policies in dry run
 //! ALLOW    denies what does not match, if there is a policy that allows; beside it, the same for dry run
@@ -24,6 +25,9 @@ use crate::authz::envoy::peers;
 use crate::authz::envoy::rule;
 use crate::authz::envoy::rule::Unspeakable;
 use crate::authz::envoy::side::Side;
+use crate::authz::envoy::tokens;
+use crate::authz::envoy::tokens::Jwks;
+use crate::authz::jwt_issuer::JwtIssuer;
 use crate::authz::model::Action;
 use crate::authz::model::Kind;
 use crate::authz::model::Policy;
@@ -39,6 +43,10 @@ use crate::proto::filters::RulesAction;
 pub struct Options {
     /// Who is asked, by the names that `CUSTOM` policies use.
     pub providers: BTreeMap<String, Provider>,
+    /// Whose tokens are believed.
+    pub issuers: Vec<JwtIssuer>,
+    /// The keys of those of them that do not have them in their object, by issuer. Of one who is missing here no token is good.
+    pub jwks: BTreeMap<String, Jwks>,
     /// How long lists of peers are written.
     pub peers: Peers,
 }
@@ -61,7 +69,9 @@ pub enum Peers {
 pub struct Chain {
     /// Those that ask others. They stand before the filter that verifies tokens, so that whoever is asked may bring one.
     pub custom: Vec<Filter>,
-    /// Those that decide, behind the filter that verifies tokens.
+    /// The one that verifies tokens, if any are believed.
+    pub tokens: Option<Filter>,
+    /// Those that decide.
     pub rules: Vec<Filter>,
 }
 
@@ -110,7 +120,11 @@ pub fn compile<'a>(
     };
     let policies: Vec<&Policy> = policies.iter().map(Cow::as_ref).collect();
     let custom = asking(&policies, layer, options)?;
-    let chain = Chain { custom, rules: deciding(&policies, layer, options)? };
+    let tokens = match layer {
+        Layer::Requests => tokens::verifying(&options.issuers, &options.jwks),
+        Layer::Connections => None,
+    };
+    let chain = Chain { custom, tokens, rules: deciding(&policies, layer, options)? };
     chain.in_order().try_for_each(lint::filter)?;
     Ok(chain)
 }
@@ -118,7 +132,7 @@ pub fn compile<'a>(
 impl Chain {
     /// All of them.
     pub fn in_order(&self) -> impl Iterator<Item = &Filter> {
-        self.custom.iter().chain(&self.rules)
+        self.custom.iter().chain(&self.tokens).chain(&self.rules)
     }
 
     /// The filter of that place.

@@ -6,6 +6,7 @@ use prost::Name;
 use crate::proto::envoy::Any;
 use crate::proto::filters::HttpExtAuthz;
 use crate::proto::filters::HttpRbac;
+use crate::proto::filters::JwtAuthentication;
 use crate::proto::filters::NetworkExtAuthz;
 use crate::proto::filters::NetworkRbac;
 
@@ -16,6 +17,8 @@ pub enum Config {
     HttpRbac(Box<HttpRbac>),
     /// `envoy.filters.network.rbac`.
     NetworkRbac(Box<NetworkRbac>),
+    /// `envoy.filters.http.jwt_authn`.
+    JwtAuthn(Box<JwtAuthentication>),
     /// `envoy.filters.http.ext_authz`.
     HttpExtAuthz(Box<HttpExtAuthz>),
     /// `envoy.filters.network.ext_authz`.
@@ -28,6 +31,7 @@ impl Config {
         match self {
             Self::HttpRbac(config) => packed(&**config),
             Self::NetworkRbac(config) => packed(&**config),
+            Self::JwtAuthn(config) => packed(&**config),
             Self::HttpExtAuthz(config) => packed(&**config),
             Self::NetworkExtAuthz(config) => packed(&**config),
         }

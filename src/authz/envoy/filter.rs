@@ -28,6 +28,8 @@ pub enum Slot {
     Custom(usize),
     /// Asks it.
     Ask(usize),
+    /// Verifies tokens.
+    Tokens,
     /// Writes down.
     Audit,
     /// Denies.
@@ -51,6 +53,7 @@ impl Slot {
         match self {
             Self::Custom(place) => format!("burgrave.authz.custom.{place}"),
             Self::Ask(place) => format!("burgrave.authz.custom.{place}.ask"),
+            Self::Tokens => "burgrave.authz.tokens".to_owned(),
             Self::Audit => "burgrave.authz.audit".to_owned(),
             Self::Deny => "burgrave.authz.deny".to_owned(),
             Self::Allow => "burgrave.authz.allow".to_owned(),
@@ -61,6 +64,7 @@ impl Slot {
     pub(super) fn prefix(self) -> String {
         match self {
             Self::Custom(place) | Self::Ask(place) => format!("burgrave_custom_{place}_"),
+            Self::Tokens => "burgrave_tokens_".to_owned(),
             Self::Audit => "burgrave_audit_".to_owned(),
             Self::Deny => "burgrave_deny_".to_owned(),
             Self::Allow => "burgrave_allow_".to_owned(),
@@ -71,7 +75,7 @@ impl Slot {
     pub(super) fn shadow_prefix(self) -> String {
         match self {
             Self::Custom(place) | Self::Ask(place) => format!("istio_ext_authz_{place}_"),
-            Self::Audit => String::new(),
+            Self::Tokens | Self::Audit => String::new(),
             Self::Deny => "istio_dry_run_deny_".to_owned(),
             Self::Allow => "istio_dry_run_allow_".to_owned(),
         }
@@ -126,7 +130,7 @@ impl Filter {
         match &mut self.config {
             Config::HttpRbac(config) => (config.rules, config.matcher) = (None, Some(map)),
             Config::NetworkRbac(config) => (config.rules, config.matcher) = (None, Some(map)),
-            Config::HttpExtAuthz(_) | Config::NetworkExtAuthz(_) => {}
+            Config::JwtAuthn(_) | Config::HttpExtAuthz(_) | Config::NetworkExtAuthz(_) => {}
         }
     }
 

@@ -72,6 +72,10 @@ pub fn filter(filter: &Filter) -> Result<(), Unsound> {
         Config::NetworkRbac(one) => {
             (&one.rules, &one.matcher, &one.shadow_rules, one.shadow_matcher.is_some())
         }
+        Config::JwtAuthn(one) => {
+            let is_sound = when(!one.providers.is_empty(), "no issuer whose tokens are verified");
+            return is_sound.map_err(|what| unsound(None, what));
+        }
         Config::HttpExtAuthz(one) => {
             let is_sound = one.filter_enabled_metadata.as_ref().map_or(Ok(()), metadata);
             return is_sound.map_err(|what| unsound(None, what));

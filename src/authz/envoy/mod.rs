@@ -16,6 +16,7 @@ mod peers;
 mod rule;
 mod side;
 mod text;
+mod tokens;
 
 pub use chain::Chain;
 pub use chain::Options;
@@ -31,6 +32,7 @@ pub use json::Unprintable;
 pub use lint::Unsound;
 pub use lint::filter as lint;
 pub use rule::Unspeakable;
+pub use tokens::Jwks;
 
 #[cfg(test)]
 #[path = "envoy_tests.rs"]

@@ -3,9 +3,11 @@
 //! This is proto3's JSON for exactly the messages that are made here, no more: what it does not know it refuses rather than leaves
 //! out, for a condition that is left out makes a rule wider.
 
+mod fields;
+mod tokens;
+
 use std::collections::BTreeMap;
 
-use prost::DecodeError;
 use prost::Message;
 use prost::Name;
 use serde_json::Map;
@@ -13,6 +15,12 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::authz::envoy::config::Config;
+use crate::authz::envoy::json::fields::Fields;
+pub use crate::authz::envoy::json::fields::Unprintable;
+use crate::authz::envoy::json::fields::Written;
+use crate::authz::envoy::json::fields::list;
+use crate::authz::envoy::json::fields::nothing_beside;
+use crate::authz::envoy::json::fields::unknown;
 use crate::proto::envoy::Any;
 use crate::proto::filters::CidrRange;
 use crate::proto::filters::GrpcService;
@@ -20,6 +28,7 @@ use crate::proto::filters::HeaderMatchSpecifier;
 use crate::proto::filters::HeaderMatcher;
 use crate::proto::filters::HttpExtAuthz;
 use crate::proto::filters::HttpRbac;
+use crate::proto::filters::JwtAuthentication;
 use crate::proto::filters::MatchPattern;
 use crate::proto::filters::Matcher;
 use crate::proto::filters::MetadataMatcher;
@@ -50,24 +59,12 @@ use crate::proto::filters::permission::Rule;
 use crate::proto::filters::principal::Identifier;
 use crate::proto::filters::value_matcher;
 
-/// Why a message is not written.
-#[derive(Debug, thiserror::Error)]
-pub enum Unprintable {
-    /// Nothing that is made here.
-    #[error("`{0}` is not among the messages that are written here")]
-    Unknown(String),
-    /// Bytes that are not what they say.
-    #[error("`{0}` cannot be read: {1}")]
-    Garbled(String, #[source] DecodeError),
-}
-
-type Written = Result<Value, Unprintable>;
-
 /// The configuration with its `@type`.
 pub(super) fn config(config: &Config) -> Written {
     match config {
         Config::HttpRbac(one) => typed::<HttpRbac>(http_rbac(one)?),
         Config::NetworkRbac(one) => typed::<NetworkRbac>(network_rbac(one)?),
+        Config::JwtAuthn(one) => typed::<JwtAuthentication>(tokens::jwt_authn(one)?),
         Config::HttpExtAuthz(one) => typed::<HttpExtAuthz>(http_ext_authz(one)?),
         Config::NetworkExtAuthz(one) => typed::<NetworkExtAuthz>(network_ext_authz(one)?),
     }
@@ -78,51 +75,6 @@ fn typed<M: Name>(fields: Map<String, Value>) -> Written {
     let mut all = Map::from_iter([("@type".to_owned(), M::type_url().into())]);
     all.extend(fields);
     Ok(all.into())
-}
-
-/// The fields of a message, in the order they are put in; what is absent or a default is left out, as proto3 has it.
-#[derive(Default)]
-struct Fields(Map<String, Value>);
-
-impl Fields {
-    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        let value = value.into();
-        let is_default = match &value {
-            Value::Null | Value::Bool(false) => true,
-            Value::String(text) => text.is_empty(),
-            Value::Array(list) => list.is_empty(),
-            Value::Number(_) | Value::Bool(true) | Value::Object(_) => false,
-        };
-        if !is_default {
-            self.0.insert(name.to_owned(), value);
-        }
-        self
-    }
-
-    fn with_some<T>(
-        self,
-        name: &str,
-        part: &Option<T>,
-        write: fn(&T) -> Written,
-    ) -> Result<Self, Unprintable> {
-        Ok(match part {
-            Some(part) => self.with(name, write(part)?),
-            None => self,
-        })
-    }
-}
-
-/// Refuses a message of which there is more than is written, which is all in `written`.
-fn nothing_beside<M: Name + PartialEq>(message: &M, written: &M) -> Result<(), Unprintable> {
-    if message == written { Ok(()) } else { Err(Unprintable::Unknown(M::full_name())) }
-}
-
-fn unknown(what: &str) -> Unprintable {
-    Unprintable::Unknown(what.to_owned())
-}
-
-fn list<T>(list: &[T], write: fn(&T) -> Written) -> Written {
-    list.iter().map(write).collect::<Result<Vec<_>, _>>().map(Value::Array)
 }
 
 // === filters ===
