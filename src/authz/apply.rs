@@ -62,10 +62,14 @@ pub fn apply<'a>(
         let selects = |selection| selects(selection, namespace, workload, mesh);
         let is_for = match &resource.spec {
             Spec::AuthorizationPolicy(lowered) if selects(&lowered.written.selection) => {
-                applied.policies.push(lowered.in_mesh(id, mesh));
+                let policy = lowered.in_mesh(id, mesh);
+                let is_certain = is_certain(&lowered.written.selection, workload);
+                applied.policies.push(if is_certain { policy } else { in_doubt(&policy) });
                 true
             }
-            Spec::RequestAuthentication(written) if selects(&written.selection) => {
+            Spec::RequestAuthentication(written)
+                if selects(&written.selection) && is_certain(&written.selection, workload) =>
+            {
                 applied.authentication.extend(written.issuers.iter().cloned());
                 true
             }
@@ -120,11 +124,25 @@ pub(crate) fn selects(selection: &Selection, namespace: &str, workload: &Workloa
         (Selection::All | Selection::Labels(_), Proxy::Waypoint { .. }) => false,
         (Selection::All, Proxy::Sidecar | Proxy::Gateway { .. }) => true,
         (Selection::Labels(labels), Proxy::Sidecar | Proxy::Gateway { .. }) => {
-            labels.iter().all(|(name, value)| workload.labels.get(name) == Some(value))
+            workload.labels_are_unknown
+                || labels.iter().all(|(name, value)| workload.labels.get(name) == Some(value))
         }
         (Selection::Targets(targets), _) => {
             targets.iter().any(|target| is_target(target, namespace, is_of_root, workload))
         }
+    }
+}
+
+/// Whether it is known that what selects so is for `workload`, if it may be.
+fn is_certain(selection: &Selection, workload: &Workload) -> bool {
+    !workload.labels_are_unknown || !matches!(selection, Selection::Labels(labels) if !labels.is_empty())
+}
+
+/// A policy that may be for a workload or not: it may only ever reduce access.
+fn in_doubt(policy: &Arc<Policy>) -> Arc<Policy> {
+    match policy.action {
+        Action::Allow => Arc::new(Policy { rules: Vec::new(), ..Policy::clone(policy) }),
+        Action::Deny | Action::Audit | Action::Custom { .. } => Arc::clone(policy),
     }
 }
 

@@ -289,3 +289,21 @@ fn no_token_is_good_of_an_issuer_that_cannot_be_read_whole() {
     let discovered = issuers(&json!({"jwtRules": [{"issuer": "https://a.test"}]}));
     assert_eq!(applied(&[discovered], &sidecar()).authentication[0].keys, Keys::Discovered);
 }
+
+#[test]
+fn what_selects_labels_that_nobody_told_denies_and_allows_nothing() {
+    let selector = json!({"matchLabels": {"app": "web"}});
+    let policy = |name: &str, action: &str| {
+        let spec = json!({"selector": selector, "action": action, "rules": [{}]});
+        object("AuthorizationPolicy", "shop", name, &spec)
+    };
+    let spec = json!({"selector": selector, "jwtRules": [{"issuer": "joe", "jwksUri": "https://joe"}]});
+    let tokens = object("RequestAuthentication", "shop", "t", &spec);
+    let all = [policy("allow", "ALLOW"), policy("deny", "DENY"), tokens];
+    let unknown = Workload { labels: [].into(), labels_are_unknown: true, ..sidecar() };
+    let applied = applied(&all, &unknown);
+    let rules: Vec<_> =
+        applied.policies.iter().map(|policy| (&*policy.name.name, policy.rules.len())).collect();
+    assert_eq!(rules, [("allow", 0), ("deny", 1)]);
+    assert!(applied.authentication.is_empty());
+}

@@ -85,6 +85,8 @@ struct MeshWire {
 struct WorkloadWire {
     namespace: String,
     labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    labels_are_unknown: bool,
     service_account: String,
     name: String,
     services: Vec<String>,
@@ -203,25 +205,27 @@ impl From<&Mesh> for MeshWire {
 
 impl From<Workload> for WorkloadWire {
     fn from(workload: Workload) -> Self {
-        let Workload { namespace, labels, service_account, name, services, proxy } = workload;
+        let Workload { namespace, labels, labels_are_unknown, service_account, name, services, proxy } =
+            workload;
         let proxy = match proxy {
             Proxy::Sidecar => ProxyWire::Sidecar,
             Proxy::Gateway { name } => ProxyWire::Gateway { name },
             Proxy::Waypoint { name, class, services } => ProxyWire::Waypoint { name, class, services },
         };
-        Self { namespace, labels, service_account, name, services, proxy }
+        Self { namespace, labels, labels_are_unknown, service_account, name, services, proxy }
     }
 }
 
 impl From<WorkloadWire> for Workload {
     fn from(workload: WorkloadWire) -> Self {
-        let WorkloadWire { namespace, labels, service_account, name, services, proxy } = workload;
+        let WorkloadWire { namespace, labels, labels_are_unknown, service_account, name, services, proxy } =
+            workload;
         let proxy = match proxy {
             ProxyWire::Sidecar => Proxy::Sidecar,
             ProxyWire::Gateway { name } => Proxy::Gateway { name },
             ProxyWire::Waypoint { name, class, services } => Proxy::Waypoint { name, class, services },
         };
-        Self { namespace, labels, service_account, name, services, proxy }
+        Self { namespace, labels, labels_are_unknown, service_account, name, services, proxy }
     }
 }
 

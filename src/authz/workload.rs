@@ -11,6 +11,9 @@ pub struct Workload {
     pub namespace: String,
     /// The labels of its pods.
     pub labels: BTreeMap<String, String>,
+    /// Whether nobody told its labels. A policy that selects some may then be for it or not: it denies what it denies, and allows
+    /// nothing.
+    pub labels_are_unknown: bool,
     /// Its service account; roles may ask for it (`destination.user`).
     pub service_account: String,
     /// Its name, as of its pods' controller; roles may ask for it (`destination.name`).

@@ -30,7 +30,7 @@ fn with_an_envoy_every_step_holds_and_no_request_fails() {
     let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap_or_default()).collect();
     assert_eq!(
         names,
-        ["ca", "token", "csr", "chain", "sds", "renewal", "envoys", "root", "traffic", "summary"]
+        ["ca", "token", "csr", "chain", "sds", "renewal", "envoys", "root", "traffic", "policy", "summary"]
     );
     let summary = steps.last().expect("there is a summary");
     assert_eq!(summary["ok"], true);

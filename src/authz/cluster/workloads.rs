@@ -242,6 +242,7 @@ fn name_of(pod: &ApiPod) -> Option<Name> {
 fn workload_of(pod: &ApiPod) -> Workload {
     let labels = pod.meta().labels.clone().unwrap_or_default();
     Workload {
+        labels_are_unknown: false,
         namespace: pod.meta().namespace.clone().unwrap_or_default(),
         service_account: pod.service_account().to_owned(),
         name: controller_of(pod, &labels),

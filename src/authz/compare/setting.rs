@@ -284,7 +284,7 @@ fn paths(template: &Template) -> Vec<String> {
     };
     let first = with("x", "x");
     let shorter = first.rsplit_once('/').map_or("/", |(start, _)| start).to_owned();
-    vec![
+    [
         first.clone(),
         with("x", "x/y/z"),
         with("x", ""),

@@ -55,6 +55,8 @@ pub(crate) struct Context<'a> {
     pub(crate) namespace: &'a str,
     /// The trust domains that are one.
     pub(crate) domains: &'a Domains,
+    /// Whether somebody is let in by being one of the values, or kept out.
+    pub(crate) lets_in: bool,
 }
 
 impl Attribute {
@@ -179,7 +181,9 @@ impl Attribute {
             Self::ServiceAccount => identity::service_account(value, context.namespace).map_err(named),
             Self::TrustDomain => {
                 let all = context.domains.domains(value);
-                all.iter().map(|one| identity::trust_domain(one)).collect::<Result<_, _>>().map_err(named)
+                let read: Result<Vec<_>, _> =
+                    all.iter().map(|one| identity::trust_domain(one, context.lets_in)).collect();
+                read.map(|values| values.into_iter().flatten().collect()).map_err(named)
             }
             Self::RequestPrincipal => Ok(vec![token::request_principal(value)]),
             Self::Claim(path) => Ok(token::claim(path, value)),

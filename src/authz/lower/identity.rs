@@ -79,8 +79,8 @@ pub(crate) fn service_account(value: &str, own_namespace: &str) -> Result<Vec<Va
     Ok(vec![uri(Pattern::Contains(format!("{id}/").into())), uri(Pattern::Suffix(id.into()))])
 }
 
-/// A trust domain, with a star at one end.
-pub(crate) fn trust_domain(value: &str) -> Result<Value, String> {
+/// A trust domain, with a star at one end. `lets_in` says whether whoever is of it is let in by that, or kept out.
+pub(crate) fn trust_domain(value: &str, lets_in: bool) -> Result<Vec<Value>, String> {
     let value = value.to_ascii_lowercase();
     let name = value.trim_matches('*');
     let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.' | '_');
@@ -90,10 +90,18 @@ pub(crate) fn trust_domain(value: &str) -> Result<Value, String> {
         );
     }
     Ok(match Pattern::of(&value) {
-        Pattern::Exact(value) => uri(Pattern::Prefix(format!("{SCHEME}{value}/").into())),
-        Pattern::Prefix(value) => uri(Pattern::Prefix(with_scheme(&value))),
-        Pattern::Suffix(value) => ends_domain(&value),
-        Pattern::NotEmpty | Pattern::Any | Pattern::Contains(_) => Value::Is(Atom::Peer),
+        Pattern::Exact(value) => vec![uri(Pattern::Prefix(format!("{SCHEME}{value}/").into()))],
+        Pattern::Prefix(value) => vec![uri(Pattern::Prefix(with_scheme(&value)))],
+        Pattern::Suffix(value) if lets_in => vec![ends_domain(&value)],
+        // Of other names nobody can tell where the domain ends, so none of them is spared.
+        Pattern::Suffix(value) => vec![
+            ends_domain(&value),
+            Value::All(vec![
+                (Atom::PeerIsWorkload, false),
+                (Atom::PeerUri(Pattern::Contains(format!("{value}/").into())), true),
+            ]),
+        ],
+        Pattern::NotEmpty | Pattern::Any | Pattern::Contains(_) => vec![Value::Is(Atom::Peer)],
     })
 }
 
@@ -129,10 +137,13 @@ mod tests {
         value.holds(&Request { peer: Some(Peer { uris: &[uri] }), ..Request::default() })
     }
 
+    fn of_domain(value: &str, lets_in: bool, uri: &str) -> bool {
+        trust_domain(value, lets_in).unwrap().iter().any(|value| holds(value, uri))
+    }
+
     #[test]
     fn no_authority_can_pass_for_another_trust_domain_by_what_it_writes_behind_its_own() {
-        let prod = trust_domain("*.prod").unwrap();
-        assert!(holds(&prod, "spiffe://eu.prod/ns/shop/sa/web"));
+        assert!(of_domain("*.prod", true, "spiffe://eu.prod/ns/shop/sa/web"));
         for uri in [
             "spiffe://evil/x.prod/ns/shop/sa/web",
             "spiffe://evil/ns/x.prod/ns/shop/sa/web",
@@ -140,13 +151,22 @@ mod tests {
             "spiffe://evil/ns/x.prod/sa/web",
             "https://eu.prod/ns/shop/sa/web",
         ] {
-            assert!(!holds(&prod, uri), "{uri}");
+            assert!(!of_domain("*.prod", true, uri), "{uri}");
         }
-        let ns = trust_domain("*ns").unwrap();
-        assert!(holds(&ns, "spiffe://dns/ns/shop/sa/web"));
-        assert!(!holds(&ns, "spiffe://td/ns/ns/sa/web"));
-        assert!(!holds(&trust_domain("*s").unwrap(), "spiffe://td/ns/ns/sa/web"));
-        assert!(!holds(&trust_domain("prod").unwrap(), "spiffe://prod.evil/ns/shop/sa/web"));
+        assert!(of_domain("*ns", true, "spiffe://dns/ns/shop/sa/web"));
+        assert!(!of_domain("*ns", true, "spiffe://td/ns/ns/sa/web"));
+        assert!(!of_domain("*s", true, "spiffe://td/ns/ns/sa/web"));
+        assert!(!of_domain("prod", true, "spiffe://prod.evil/ns/shop/sa/web"));
+    }
+
+    #[test]
+    fn who_is_kept_out_by_a_trust_domain_is_so_whatever_the_form_of_its_name() {
+        for uri in
+            ["spiffe://eu.evil/ns/shop/sa/web", "spiffe://eu.evil/database/writer", "spiffe://eu.evil/"]
+        {
+            assert!(of_domain("*.evil", false, uri), "{uri}");
+        }
+        assert!(!of_domain("*.evil", false, "spiffe://eu.good/ns/x.evil/sa/web"));
     }
 
     #[test]

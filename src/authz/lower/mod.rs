@@ -109,7 +109,8 @@ impl<'a> Lowering<'a> {
         domains: &'a Domains,
         faults: &'a mut Vec<Fault>,
     ) -> Self {
-        let context = Context { namespace: &id.namespace, domains };
+        let lets_in = written.action == Some(Action::Allow);
+        let context = Context { namespace: &id.namespace, domains, lets_in };
         let effects = Effects::of(written.action.as_ref());
         Self { written, terms: Terms::new(context, effects.part, faults) }
     }

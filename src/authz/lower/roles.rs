@@ -53,7 +53,8 @@ pub(crate) fn check_binding(binding: &ServiceRoleBinding, faults: &mut Vec<Fault
         check_rules(rules, "spec.actions", faults);
     }
     let (domains, namespace) = (Domains::default(), "");
-    let mut terms = Terms::new(Context { namespace, domains: &domains }, binding::EFFECT, faults);
+    let mut terms =
+        Terms::new(Context { namespace, domains: &domains, lets_in: true }, binding::EFFECT, faults);
     for (index, one) in binding.subjects.iter().enumerate() {
         let _ = subject(one, index, &mut terms);
     }
@@ -61,7 +62,8 @@ pub(crate) fn check_binding(binding: &ServiceRoleBinding, faults: &mut Vec<Fault
 
 fn check_rules(rules: &[AccessRule], path: &str, faults: &mut Vec<Fault>) {
     let domains = Domains::default();
-    let mut terms = Terms::new(Context { namespace: "", domains: &domains }, role::EFFECT, faults);
+    let mut terms =
+        Terms::new(Context { namespace: "", domains: &domains, lets_in: true }, role::EFFECT, faults);
     for (index, rule) in rules.iter().enumerate() {
         let _ = operation(rule, index, None, &format_args!("{path}[{index}]"), &mut terms);
     }
@@ -70,14 +72,14 @@ fn check_rules(rules: &[AccessRule], path: &str, faults: &mut Vec<Fault>) {
 /// Whether a subject can be read whole.
 pub(crate) fn reads_subject(one: &Subject) -> bool {
     let (domains, mut untold) = (Domains::default(), Vec::new());
-    let context = Context { namespace: "", domains: &domains };
+    let context = Context { namespace: "", domains: &domains, lets_in: true };
     subject(one, 0, &mut Terms::new(context, "", &mut untold)).is_some()
 }
 
 /// Whether an access rule can be read whole.
 pub(crate) fn reads_rule(rule: &AccessRule) -> bool {
     let (domains, mut untold) = (Domains::default(), Vec::new());
-    let context = Context { namespace: "", domains: &domains };
+    let context = Context { namespace: "", domains: &domains, lets_in: true };
     operation(rule, 0, None, &"", &mut Terms::new(context, "", &mut untold)).is_some()
 }
 
@@ -89,7 +91,7 @@ pub(crate) fn rules(
     domains: &Domains,
 ) -> Vec<Rule> {
     let mut untold = Vec::new();
-    let context = Context { namespace: &workload.namespace, domains };
+    let context = Context { namespace: &workload.namespace, domains, lets_in: true };
     let mut terms = Terms::new(context, "", &mut untold);
     let from: Vec<Conjunction> =
         subjects.iter().enumerate().filter_map(|(index, one)| subject(one, index, &mut terms)).collect();

@@ -43,8 +43,9 @@ impl<'a> Terms<'a> {
     ) -> Option<Term> {
         let mut read = Vec::with_capacity(values.len());
         let mut is_whole = true;
+        let context = Context { lets_in: self.context.lets_in != negated, ..self.context };
         for (at, value) in values.iter().enumerate() {
-            match attribute.values(value, self.context) {
+            match attribute.values(value, context) {
                 Ok(values) => read.extend(values),
                 Err(problem) => {
                     self.error(&format_args!("{path}[{at}]"), problem);

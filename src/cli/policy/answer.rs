@@ -1,4 +1,4 @@
-//! Pure: how does a question about policies end?
+//! How does a question about policies end?
 
 use std::process::ExitCode;
 

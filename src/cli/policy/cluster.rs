@@ -156,8 +156,10 @@ impl Cluster {
         let all = self.list(&api).await.map_err(|trouble| anyhow::anyhow!("services: {trouble}"))?;
         let with_kind = |service: Service| {
             let mut object = json!(service);
-            object["apiVersion"] = json!("v1");
-            object["kind"] = json!("Service");
+            if let Some(object) = object.as_object_mut() {
+                object.insert("apiVersion".to_owned(), json!("v1"));
+                object.insert("kind".to_owned(), json!("Service"));
+            }
             authz::Service::read(&object)
         };
         Ok(all.into_iter().filter_map(with_kind).collect())

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::process::Child;
 use tokio::process::Command;
 
+use crate::authz::bootstrap as policies;
 use crate::clock::Stopwatch;
 use crate::identity::SpiffeId;
 use crate::identity::TrustDomain;
@@ -86,7 +87,7 @@ async fn listener(admin: &Path) -> Option<SocketAddr> {
     format!("127.0.0.1:{}", socket.get("port_value")?).parse().ok()
 }
 
-/// The Envoy that answers: mTLS in, and the caller's identity in the answer.
+/// The Envoy that answers: mTLS in, what policies let in, and the caller's identity in the answer.
 pub(super) fn server(socket: &Path, trust_domain: &TrustDomain) -> Value {
     let answer = json!({
         "virtual_hosts": [{
@@ -106,7 +107,9 @@ pub(super) fn server(socket: &Path, trust_domain: &TrustDomain) -> Value {
         "admin": {"address": loopback()},
         "static_resources": {
             "clusters": [bootstrap::cluster(socket)],
-            "listeners": [listener_of("inbound", &answer, Some(&bootstrap::downstream(trust_domain)))],
+            "listeners": [
+                listener_of("inbound", &answer, policies::http_filters(), Some(&bootstrap::downstream(trust_domain))),
+            ],
         },
     })
 }
@@ -145,12 +148,17 @@ pub(super) fn client(socket: &Path, server: SocketAddr, peer: &SpiffeId) -> Valu
                     "transport_socket": bootstrap::upstream(peer),
                 },
             ],
-            "listeners": [listener_of("outbound", &route, None)],
+            "listeners": [listener_of("outbound", &route, Vec::new(), None)],
         },
     })
 }
 
-fn listener_of(name: &str, routes: &Value, transport: Option<&Value>) -> Value {
+/// A listener whose requests pass `filters` before they are routed.
+fn listener_of(name: &str, routes: &Value, mut filters: Vec<Value>, transport: Option<&Value>) -> Value {
+    filters.push(json!({
+        "name": "router",
+        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+    }));
     let manager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
     let mut chain = json!({"filters": [{
         "name": "http",
@@ -158,10 +166,11 @@ fn listener_of(name: &str, routes: &Value, transport: Option<&Value>) -> Value {
             "@type": format!("type.googleapis.com/{manager}"),
             "stat_prefix": name,
             "route_config": routes,
-            "http_filters": [{
-                "name": "router",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-            }],
+            // What policies compare is what the workload will see.
+            "normalize_path": true,
+            "merge_slashes": true,
+            "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT",
+            "http_filters": filters,
         },
     }]});
     if let (Some(chain), Some(transport)) = (chain.as_object_mut(), transport) {

@@ -6,6 +6,7 @@
 mod envoy;
 mod error;
 mod operator;
+mod policy;
 mod probe;
 mod report;
 mod token_issuer;

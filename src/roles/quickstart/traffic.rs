@@ -131,6 +131,15 @@ async fn get(
     connection.send_request(request).await.map_err(|error| error.to_string())
 }
 
+/// The status of an answer over plain HTTP, if there is one.
+pub(super) async fn status(address: SocketAddr, path: &str) -> Option<u16> {
+    let asked = async {
+        let mut connection = connect(address).await.ok()?;
+        Some(get(&mut connection, path).await.ok()?.status().as_u16())
+    };
+    tokio::time::timeout(PATIENCE, asked).await.ok()?
+}
+
 /// A page over plain HTTP, if there is one.
 pub(super) async fn page(address: SocketAddr, path: &str) -> Option<String> {
     let fetched = async {

@@ -23,6 +23,7 @@ use crate::roles::quickstart::envoy::Envoy;
 use crate::roles::quickstart::error::QuickstartError;
 use crate::roles::quickstart::error::broken;
 use crate::roles::quickstart::operator;
+use crate::roles::quickstart::policy::Policies;
 use crate::roles::quickstart::probe;
 use crate::roles::quickstart::report::Report;
 use crate::roles::quickstart::token_issuer;
@@ -64,6 +65,7 @@ pub(super) struct World {
     tokens: TokenIssuer,
     client: Workload,
     server: Workload,
+    policies: Policies,
 }
 
 impl World {
@@ -77,8 +79,10 @@ impl World {
         let domain: TrustDomain = TRUST_DOMAIN.parse().map_err(|error| broken("ca")(format!("{error}")))?;
         let tokens = TokenIssuer::new().map_err(|_| broken("token")("no randomness".to_owned()))?;
         write(&directory.join("jwks.json"), &tokens.jwks())?;
+        let policies = Policies::make(directory, &domain)?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let raw = RawCa {
+            policies: Some(policies.directory().display().to_string()),
             trust_domain: Some(TRUST_DOMAIN.to_owned()),
             listen: Some(any),
             admin_listen: Some(any),
@@ -112,6 +116,7 @@ impl World {
             domain,
             ca: address,
             tokens,
+            policies,
         };
         world.client.certified().await?;
         world.server.certified().await?;
@@ -127,7 +132,10 @@ impl World {
         self.show_issuance(report).await?;
         self.show_secrets(report).await?;
         match &config.envoy {
-            None => self.show_root_rotation(None, report, measured).await,
+            None => {
+                self.show_root_rotation(None, report, measured).await?;
+                self.policies.show(&self.client.id, None, report).await
+            }
             Some(binary) => self.show_envoys(binary, config.rotations, report, measured).await,
         }
     }
@@ -216,6 +224,8 @@ impl World {
             json!({"client": client.address, "server": server.address}),
         );
 
+        // Until the policies are here, nobody is let in.
+        self.policies.wait_for(200, client.address).await?;
         let took = Stopwatch::start();
         let probe = self.client.tls_to(&self.server.id)?;
         let traffic = Traffic::start(client.address, &self.client.id.to_string());
@@ -256,7 +266,7 @@ impl World {
             ),
             json!({"requests": requests, "failed": failed, "rotations": rotations, "push_to_handshake_ms": median}),
         );
-        Ok(())
+        self.policies.show(&self.client.id, Some(client.address), report).await
     }
 
     /// The root is rotated: by one order, as an operator gives it, on evidence that all proxies have it.
@@ -296,7 +306,8 @@ impl World {
              Its configuration may look like the files envoy-*.json in {}.\n\
              The CA serves at https://{} (root: {}). Tokens: {}/*.token\n\
              Look at what is served:\n  burgrave cert inspect --sds {}\n\
-             Rotate the root again, and watch it:\n  burgrave root rotate --socket {}",
+             Rotate the root again, and watch it:\n  burgrave root rotate --socket {}\n\
+             Change who may call the server, in {}, and ask why:\n  burgrave policy explain --help",
             names::IDENTITY,
             names::TRUST,
             self.client.socket.display(),
@@ -307,6 +318,7 @@ impl World {
             self.directory.display(),
             self.client.socket.display(),
             self.directory.join("state").join("admin.sock").display(),
+            self.policies.directory().join("callers.yaml").display(),
         ));
         for (name, config) in [
             ("server", envoy::server(&self.server.socket, &self.domain)),
