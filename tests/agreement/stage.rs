@@ -478,6 +478,6 @@ fn shadow_prefix(slot: Slot) -> &'static str {
         Slot::Custom(_) => "istio_ext_authz_1_",
         Slot::Deny => "istio_dry_run_deny_",
         Slot::Allow => "istio_dry_run_allow_",
-        Slot::Audit | Slot::Ask(_) => "",
+        Slot::Tokens | Slot::Audit | Slot::Ask(_) => "",
     }
 }

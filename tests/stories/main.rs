@@ -38,6 +38,7 @@ mod chains;
 mod crash;
 mod envoys;
 mod ext_authz;
+mod filters;
 mod hindered;
 mod install;
 mod operating;

@@ -33,6 +33,7 @@ pub use lint::Unsound;
 pub use lint::filter as lint;
 pub use rule::Unspeakable;
 pub use tokens::Jwks;
+pub use tokens::verifying;
 
 #[cfg(test)]
 #[path = "envoy_tests.rs"]

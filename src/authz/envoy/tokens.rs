@@ -6,6 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
+
 use crate::authz::envoy::config::Config;
 use crate::authz::envoy::filter::Filter;
 use crate::authz::envoy::filter::Slot;
@@ -34,8 +38,13 @@ use crate::proto::filters::RequirementType;
 use crate::proto::filters::RequiresType;
 use crate::proto::filters::RouteMatch;
 
-/// No keys at all: no token is good.
-const NO_KEYS: &str = r#"{"keys":[]}"#;
+/// A key that nobody holds, where there are none: Envoy refuses an issuer without keys, and no token is good then. It is a point of the
+/// curve whose first coordinate is the SHA-256 of `nobody holds this key 0`, so nobody chose it to know its other half.
+const NO_KEYS: &str = concat!(
+    r#"{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"nobody","#,
+    r#""x":"O_hQaSqqYydFcst4Vozo8EIpgyZ5K6Vmn01S8EUez1c","#,
+    r#""y":"MQ7G8gubEFo4mHQ9kQizjvVcw_A3GDkPvTGptyyBc4o"}]}"#
+);
 
 /// Where Envoy gets the keys of an issuer whose object does not have them in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,7 +73,7 @@ impl std::fmt::Debug for Jwks {
 }
 
 /// The filter that verifies the tokens of these issuers; `None` without issuers. `jwks` has the keys by issuer.
-pub(super) fn verifying(issuers: &[JwtIssuer], jwks: &BTreeMap<String, Jwks>) -> Option<Filter> {
+pub fn verifying(issuers: &[JwtIssuer], jwks: &BTreeMap<String, Jwks>) -> Option<Filter> {
     if issuers.is_empty() {
         return None;
     }
@@ -122,8 +131,9 @@ fn source(issuer: &JwtIssuer, jwks: &BTreeMap<String, Jwks>) -> JwksSourceSpecif
         JwksSourceSpecifier::LocalJwks(DataSource { specifier, ..DataSource::default() })
     };
     match (&issuer.keys, jwks.get(&issuer.issuer)) {
-        (Keys::Inline(keys), _) => local(keys),
-        (Keys::At(_) | Keys::Discovered, Some(Jwks::Fetched(keys))) => local(keys),
+        (Keys::Inline(keys), _) | (Keys::At(_) | Keys::Discovered, Some(Jwks::Fetched(keys))) => {
+            local(if has_key(keys) { keys } else { NO_KEYS })
+        }
         (Keys::At(_) | Keys::Discovered, Some(Jwks::Remote { address, cluster })) => {
             let timeout = Duration {
                 seconds: i64::try_from(issuer.timeout.as_secs()).unwrap_or(i64::MAX),
@@ -137,5 +147,45 @@ fn source(issuer: &JwtIssuer, jwks: &BTreeMap<String, Jwks>) -> JwksSourceSpecif
             JwksSourceSpecifier::RemoteJwks(RemoteJwks { http_uri: Some(uri), ..RemoteJwks::default() })
         }
         (Keys::At(_) | Keys::Discovered, None) | (Keys::None, _) => local(NO_KEYS),
+    }
+}
+
+/// Whether there is a key in a JWKS that Envoy takes: it refuses the whole filter, and the tokens of all issuers, over a JWKS without
+/// one.
+fn has_key(jwks: &str) -> bool {
+    let set: Value = serde_json::from_str(jwks).unwrap_or_default();
+    let keys = set.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    keys.iter().any(|key| {
+        let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
+        let length = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(text(name)).map_or(0, |bytes| bytes.len());
+        match (text("kty"), text("crv")) {
+            ("RSA", _) => length("n") >= 256 && length("e") > 0,
+            ("EC", "P-256") => length("x") == 32 && length("y") == 32,
+            ("EC", "P-384") => length("x") == 48 && length("y") == 48,
+            ("EC", "P-521") => length("x") == 66 && length("y") == 66,
+            ("OKP", "Ed25519") => length("x") == 32,
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_holds_the_key_of_an_issuer_without_keys() {
+        assert!(has_key(NO_KEYS));
+        let set: Value = serde_json::from_str(NO_KEYS).unwrap();
+        let x = BASE64_URL_SAFE_NO_PAD.decode(set["keys"][0]["x"].as_str().unwrap()).unwrap();
+        let digest = ring::digest::digest(&ring::digest::SHA256, b"nobody holds this key 0");
+        assert_eq!(x, digest.as_ref());
+    }
+
+    #[test]
+    fn a_set_without_a_key_that_envoy_takes_has_none() {
+        for jwks in ["", "{}", "[]", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#] {
+            assert!(!has_key(jwks), "{jwks}");
+        }
     }
 }

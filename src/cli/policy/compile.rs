@@ -61,7 +61,7 @@ impl Compile {
         let Target::Envoy = self.to;
         let mesh = self.mesh.resolve();
         let (loaded, workload) = self.sources.load_for(&self.workload, console).await?;
-        let policies = loaded.policies(&workload, &mesh);
+        let applied = loaded.apply(&workload, &mesh);
         let layer = if self.tcp { Layer::Connections } else { Layer::Requests };
         let providers = self
             .providers
@@ -69,9 +69,11 @@ impl Compile {
             .map(|(name, cluster)| (name, Provider { cluster, timeout: PATIENCE, fail_open: false }));
         let options = Options {
             providers: providers.collect::<BTreeMap<_, _>>(),
+            issuers: applied.authentication,
             peers: if self.maps { Peers::Map } else { Peers::Rules },
+            ..Options::default()
         };
-        let chain = envoy::compile(policies.iter().map(|policy| &**policy), layer, &options)?;
+        let chain = envoy::compile(applied.policies.iter().map(|policy| &**policy), layer, &options)?;
         let filters = chain.in_order().map(envoy::Filter::to_json).collect::<Result<Vec<Value>, _>>()?;
         let (list, json) = (Value::Array(filters.clone()), json!({ "filters": filters }));
         let yaml = match console.output {
