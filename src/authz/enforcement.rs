@@ -92,11 +92,14 @@ impl Default for Enforcement {
 }
 
 impl Enforcement {
-    /// From now on these are the policies of this version.
+    /// From now on these are the policies of this version; the keys of issuers in them may change while the version stays.
     pub fn aim(&self, version: &Version, requests: Arc<Compiled>, connections: Arc<Compiled>) {
         let since = self.started.elapsed();
         let mut desk = self.desk();
-        if desk.target.as_ref().is_some_and(|target| target.version == *version) {
+        let is_known = |target: &Target| {
+            target.version == *version && target.requests == requests && target.connections == connections
+        };
+        if desk.target.as_ref().is_some_and(is_known) {
             return;
         }
         for one in [&requests, &connections] {

@@ -11,11 +11,14 @@ use crate::authz::bridge::Part;
 use crate::authz::bridge::Set;
 use crate::authz::bridge::Show;
 use crate::authz::envoy::Filter;
+use crate::authz::envoy::Jwks;
 use crate::authz::envoy::Layer;
 use crate::authz::envoy::Options;
 use crate::authz::envoy::Refusal;
 use crate::authz::envoy::Slot;
 use crate::authz::envoy::compile;
+use crate::authz::jwt_issuer::JwtIssuer;
+use crate::authz::jwt_issuer::Keys;
 use crate::authz::model::Action;
 use crate::authz::model::Policy;
 use crate::proto::envoy::Any;
@@ -75,11 +78,24 @@ pub struct Compiled {
 pub struct Extensions(BTreeMap<&'static str, (Version, Any)>);
 
 impl Compiled {
-    /// Compiles what applies to a workload.
+    /// Compiles what applies to a workload. Of issuers whose keys are published elsewhere no token is good; see
+    /// [`Compiled::with_keys`].
     ///
     /// # Errors
     /// If there is something that Envoy cannot be told.
     pub fn new(applied: &Applied, layer: Layer) -> Result<Self, Refusal> {
+        Self::with_keys(applied, layer, &BTreeMap::new())
+    }
+
+    /// The same with the keys that issuers publish, as JWKS documents, by issuer.
+    ///
+    /// # Errors
+    /// If there is something that Envoy cannot be told.
+    pub fn with_keys(
+        applied: &Applied,
+        layer: Layer,
+        published: &BTreeMap<String, String>,
+    ) -> Result<Self, Refusal> {
         let of = |deny: bool| -> Vec<Policy> {
             let all = applied.policies.iter().map(|policy| Policy::clone(policy));
             all.map(asking_nobody).filter(|policy| (policy.action == Action::Deny) == deny).collect()
@@ -89,16 +105,12 @@ impl Compiled {
         let allow = filter(&allowing, layer, Slot::Allow)?;
         let is_open = deny == Filter::open(layer, Slot::Deny);
         // Connections carry no tokens, so nothing changes for them if these do.
-        let tokens = if layer == Layer::Requests { applied.authentication.as_slice() } else { &[] };
+        let issuers = if layer == Layer::Requests { applied.authentication.as_slice() } else { &[] };
+        let tokens = verifying(issuers, layer, published)?;
         let set = Set {
-            tokens: version(layer, "tokens", &tokens),
+            tokens: tokens_version(layer, issuers, published),
             deny: (!is_open).then(|| version(layer, "deny", &denying)),
             allow: version(layer, "allow", &allowing),
-        };
-        // Nobody here can tell Envoy yet how tokens are verified, so where there are some, nobody is let in.
-        let tokens = match tokens.is_empty() {
-            true => Filter::open(layer, Slot::Deny),
-            false => Filter::closed(layer, Slot::Deny),
         };
         let messages = [
             (set.tokens.clone(), tokens.to_any()),
@@ -184,6 +196,31 @@ fn asking_nobody(policy: Policy) -> Policy {
         Action::Custom { .. } => Policy { action: Action::Deny, ..policy },
         _ => policy,
     }
+}
+
+/// The filter that verifies the tokens of `issuers`.
+fn verifying(
+    issuers: &[JwtIssuer],
+    layer: Layer,
+    published: &BTreeMap<String, String>,
+) -> Result<Filter, Refusal> {
+    let fetched = published.iter().map(|(issuer, keys)| (issuer.clone(), Jwks::Fetched(keys.clone())));
+    let options = Options { issuers: issuers.to_vec(), jwks: fetched.collect(), ..Options::default() };
+    let chain = compile(&[], layer, &options)?;
+    Ok(chain.tokens.unwrap_or_else(|| Filter::open(layer, Slot::Deny)))
+}
+
+/// The version of the filter that verifies tokens: keys are no text of an object's `Debug`, but tell versions apart.
+fn tokens_version(layer: Layer, issuers: &[JwtIssuer], published: &BTreeMap<String, String>) -> Version {
+    let keys: Vec<&str> = issuers
+        .iter()
+        .map(|issuer| match &issuer.keys {
+            Keys::Inline(keys) => keys.as_str(),
+            Keys::At(_) | Keys::Discovered => published.get(&issuer.issuer).map_or("", String::as_str),
+            Keys::None => "",
+        })
+        .collect();
+    version(layer, "tokens", &(issuers, keys))
 }
 
 /// What is made depends on the policies and on who makes it.

@@ -11,8 +11,10 @@ use crate::authz::decide::Decision;
 use crate::authz::decide::Effect;
 use crate::authz::decide::RuleRef;
 use crate::authz::enforced::Enforced;
+use crate::authz::header_lines;
 use crate::authz::joined;
 use crate::authz::model::Action;
+use crate::authz::model::Policy;
 use crate::authz::model::PolicyName;
 use crate::authz::request::Http;
 use crate::authz::request::JWT_FILTER;
@@ -138,15 +140,6 @@ impl Decided {
         Some(Named { policy: &found.policy.name, rule: found.rule.index })
     }
 
-    /// The provider that a `CUSTOM` rule names, if one matches.
-    fn provider(&self) -> Option<&str> {
-        let found = self.enforced.policies().rule(&self.sample(), self.decision.custom?)?;
-        match &found.policy.action {
-            Action::Custom { provider } => Some(provider),
-            Action::Allow | Action::Deny | Action::Audit => None,
-        }
-    }
-
     /// A request of the same kind.
     fn sample(&self) -> Request<'static> {
         Request { http: self.is_http.then(Http::default), ..Request::default() }
@@ -192,18 +185,35 @@ fn hindrance(
     asked_elsewhere: &[Box<str>],
 ) -> Option<Reason> {
     let is_asked = |provider: &str| asked_elsewhere.iter().any(|known| **known == *provider);
-    if decided.decision.custom.is_some() && !decided.provider().is_some_and(is_asked) {
+    if decided.decision.custom.is_some() && asks_others(enforced, request, is_asked) {
         return Some(Reason::CustomNotAsked);
     }
     if doubts.client_unknown && enforced.asks_for_client() {
         return Some(Reason::ClientUnknown);
     }
     let lines = request.http.map_or(&[][..], |http| http.headers);
-    let is_certain = |(name, value): &(&str, &str)| joined::is_certain(enforced.asked_of(name), value);
+    // Of some headers Envoy has made one line before anybody saw them, its own filter of rules too.
+    let is_certain = |(name, value): &(&str, &str)| {
+        header_lines::is_joined(name) || joined::is_certain(enforced.asked_of(name), value)
+    };
     if doubts.joined_headers && !lines.iter().all(is_certain) {
         return Some(Reason::AmbiguousHeader);
     }
     None
+}
+
+/// Whether a `CUSTOM` policy matches whose provider nobody asks. A decision names the first one only, so each is looked at; it is rare
+/// that there are any.
+fn asks_others(enforced: &Enforced, request: &Request<'_>, is_asked: impl Fn(&str) -> bool) -> bool {
+    let asks_another = |policy: &&Arc<Policy>| match &policy.action {
+        Action::Custom { provider } => !is_asked(provider),
+        Action::Allow | Action::Deny | Action::Audit => false,
+    };
+    let matches = |policy: &Arc<Policy>| match request.http {
+        Some(_) => policy.first_match(request).is_some(),
+        None => policy.for_connections().first_match(request).is_some(),
+    };
+    enforced.policies().policies().filter(asks_another).any(matches)
 }
 
 /// The metadata with the claims of the token, in place of what was said of one before.

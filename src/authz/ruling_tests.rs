@@ -163,6 +163,19 @@ fn what_somebody_else_has_to_be_asked_about_is_denied_unless_they_are_known_to_b
 }
 
 #[test]
+fn a_second_provider_is_not_passed_over_because_the_first_one_is_asked() {
+    let ask_of = |name: &str, provider: &str| {
+        policy(name, Action::Custom { provider: provider.into() }, vec![header("x", "a")])
+    };
+    let enforced = enforced(vec![ask_of("a", "known"), ask_of("b", "unknown")], vec![]);
+    let headers = [("x", "a")];
+    let request = Request { http: Some(Http { headers: &headers, ..Http::default() }), ..Request::default() };
+    let ruling = |known: &[Box<str>]| rule_on(&enforced, &request, Doubts::default(), known, NOW);
+    assert_eq!(said(&ruling(&["known".into()])), (false, "custom_provider_not_asked"));
+    assert_eq!(said(&ruling(&["known".into(), "unknown".into()])), (true, "no_allowing_policy"));
+}
+
+#[test]
 fn a_token_is_judged_by_the_clock() {
     let signer = Signer::new("k");
     let keys = Keys::Inline(Arc::new(KeySet::parse(&signer.jwks()).unwrap()));

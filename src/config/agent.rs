@@ -117,6 +117,8 @@ pub struct AgentConfig {
     pub socket_mode: u32,
     /// How proxies are answered that ask for each request; `None` if they are not.
     pub ext_authz: Option<ExtAuthzConfig>,
+    /// The roots that token issuers are trusted by; `None` for those of the machine.
+    pub token_issuer_root_file: Option<PathBuf>,
     /// Address of health, readiness and metrics.
     pub admin_listen: SocketAddr,
 }
@@ -138,6 +140,7 @@ impl RawAgent {
             leaf_lifetime: raw.leaf_lifetime.map(|life| life.0),
             socket: path(raw.socket, "/var/run/secrets/workload-spiffe-uds/socket"),
             socket_mode: socket_mode(raw.socket_mode.as_deref())?,
+            token_issuer_root_file: raw.token_issuer_root_file.clone(),
             ext_authz: RawExtAuthz {
                 ext_authz: raw.ext_authz,
                 audit_rate: raw.ext_authz_audit_rate,

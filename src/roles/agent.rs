@@ -1,5 +1,6 @@
 //! `burgrave agent`: renewal, the secret service on its socket, and its admin pages.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ use crate::authz::AuthorizationService;
 use crate::authz::Enforcement;
 use crate::authz::ExtensionService;
 use crate::authz::Told;
+use crate::authz::tokens::Fetcher;
+use crate::authz::tokens::Keeper;
+use crate::authz::tokens::KeyBook;
+use crate::authz::tokens::Times;
 use crate::authz::tokens::UnusableRoots;
 use crate::clock::Clock;
 use crate::config::AgentConfig;
@@ -162,8 +167,12 @@ impl Agent {
         let sds =
             SecretService::new(self.secrets.subscribe(), self.subscribers.clone(), sds_metrics, stop.clone());
         let ext_authz = self.config.ext_authz.map(|config| ExtAuthz::new(config, &mut registry, &self.clock));
-        let ext_authz =
-            ext_authz.transpose()?.map(|parts| parts.for_own(self.policies.subscribe(), stop.clone()));
+        let ext_authz = ext_authz.transpose()?;
+        let (book, keeping) = match &ext_authz {
+            Some(parts) => (parts.book(), None),
+            None => keys(self.config.token_issuer_root_file.as_deref(), &self.clock, stop.clone()),
+        };
+        let ext_authz = ext_authz.map(|parts| parts.for_own(self.policies.subscribe(), stop.clone()));
         let (ext_authz, deciding) = ext_authz.unzip();
         let (root_file, changed_roots) = watch::channel(None);
         let roots = agent::watch_root_file(self.config.ca_root_file.clone(), root_file, stop.clone());
@@ -188,7 +197,13 @@ impl Agent {
             metrics: metrics.clone(),
             patience: self.patience,
         };
-        let enforcing = agent::enforce(heard.clone(), enforcement.clone(), self.policies.clone());
+        let enforcing = agent::enforce(
+            heard.clone(),
+            enforcement.clone(),
+            self.policies.clone(),
+            book,
+            self.clock.clone(),
+        );
         let renewal = Renewal {
             ca,
             publication: Publication::new(self.secrets, self.subscribers),
@@ -227,8 +242,9 @@ impl Agent {
                         }
                     };
                     let deciding = OptionFuture::from(deciding);
+                    let keeping = OptionFuture::from(keeping);
                     let (renewing, listening) = (renewal.run(stop.clone()), upstream.run(stop.clone()));
-                    tokio::join!(renewing, listening, roots, policies, deciding);
+                    tokio::join!(renewing, listening, roots, policies, deciding, keeping);
                     Ok(())
                 },
             )
@@ -239,6 +255,26 @@ impl Agent {
         };
         drop(self.held_socket);
         result
+    }
+}
+
+/// Where the keys of token issuers are looked up, and the work that keeps them fresh. Without roots to trust issuers by there is no
+/// such work, and no token of theirs is good.
+fn keys(
+    root_file: Option<&Path>,
+    clock: &Clock,
+    stop: CancellationToken,
+) -> (KeyBook, Option<impl Future<Output = ()> + Send + use<>>) {
+    let book = KeyBook::default();
+    match Fetcher::new(root_file) {
+        Ok(fetcher) => {
+            let keeper = Keeper::new(book.clone(), fetcher, Times::default(), clock.clone());
+            (book, Some(keeper.run(stop)))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "keys that token issuers publish are not fetched; their tokens are refused");
+            (book, None)
+        }
     }
 }
 

@@ -55,6 +55,11 @@ impl ExtAuthz {
         Ok(Self { config, book, tally, audit, keeper, clock: clock.clone() })
     }
 
+    /// Where the keys of token issuers are looked up; the work that goes on keeps it.
+    pub(super) fn book(&self) -> KeyBook {
+        self.book.clone()
+    }
+
     /// Answers for the one workload that `told` is about, whoever asks; and the work that goes on meanwhile.
     pub(super) fn for_own(
         self,

@@ -50,6 +50,8 @@ fn a_policy_applied_with_kubectl_changes_what_two_workloads_may_do_within_a_seco
             };
             cluster.eventually("the policy to hold", Duration::from_secs(20), is_so).await;
             took.push(applied.elapsed());
+            let expected = if account == "client" { (0, "allow") } else { (1, "deny") };
+            explained(cluster, expected).await;
         }
         took.sort();
         figure("kubectl_to_proxy_median_ms", took[3].as_millis(), "ms");
@@ -84,6 +86,42 @@ fn a_policy_applied_with_kubectl_changes_what_two_workloads_may_do_within_a_seco
             .await;
         asks().await.expect("what was there before still holds");
     });
+}
+
+/// `burgrave policy explain` against the cluster says the same, and for a denial which field is in the way.
+async fn explained(cluster: &Cluster, (code, decision): (i32, &str)) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_burgrave"))
+        .args(["policy", "explain", "--cluster", "--output=json", "--method=GET", "--path=/", "--port=8443"])
+        .args([
+            "--from",
+            &format!("{EXAMPLE}/client"),
+            "--workload",
+            &server_pod(cluster).await,
+            "--kubeconfig",
+        ])
+        .arg(cluster.kubeconfig())
+        .output()
+        .await
+        .expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}{error}");
+    let said: Value = serde_json::from_str(&said).expect("it is JSON");
+    assert_eq!(said["decision"], decision, "{said}");
+    if decision == "deny" {
+        let fields = said["nearest"]["fields"].as_array().cloned().unwrap_or_default();
+        let missed: Vec<_> = fields.iter().filter(|field| field["outcome"] == "missed").collect();
+        assert_eq!(missed.len(), 1, "{said}");
+        assert_eq!(missed[0]["path"], "rules[0].from[0].source.principals", "{said}");
+    }
+}
+
+/// The server's pod, as `namespace/name`.
+async fn server_pod(cluster: &Cluster) -> String {
+    let pods = Api::<core::Pod>::namespaced(cluster.admin(), EXAMPLE);
+    let all = pods.list(&ListParams::default().labels("app=server")).await.expect("an admin may list").items;
+    let runs = all.iter().find(|pod| pod.metadata.deletion_timestamp.is_none()).expect("the server runs");
+    format!("{EXAMPLE}/{}", runs.name_any())
 }
 
 /// A policy that lets one account call the server, on that port.

@@ -36,6 +36,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
 
+use crate::asking::KeyServer;
+use crate::asking::TokenIssuer;
 use crate::ca::Ca;
 use crate::ca::until;
 use crate::mesh::Held;
@@ -167,7 +169,12 @@ impl Conversation {
 
     /// The status of the answer.
     pub(crate) async fn ask(&mut self, path: &str) -> u16 {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        self.ask_with(path, "").await
+    }
+
+    /// The same with further lines, each with its end.
+    async fn ask_with(&mut self, path: &str, lines: &str) -> u16 {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{lines}\r\n");
         let answer = tokio::time::timeout(LONG, async {
             self.0.write_all(request.as_bytes()).await.expect("the connection is open");
             let mut answer = Vec::new();
@@ -457,4 +464,51 @@ async fn bare_connections_obey_when_they_are_opened() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_end_users_are_verified_by_what_is_delivered_and_by_keys_that_their_issuer_publishes() {
+    let (joe, ann) = (TokenIssuer::new("joe"), TokenIssuer::new("ann"));
+    let keys = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
+    let mesh = Mesh::start("tokens", |namespace, _| {
+        let object = |kind: &str, spec: serde_json::Value| {
+            let metadata = json!({"name": "end-users", "namespace": namespace.name});
+            let object =
+                json!({"apiVersion": "security.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec});
+            format!("{object}\n---\n")
+        };
+        let rules = json!([
+            {"issuer": "joe", "jwks": joe.jwks().to_string()},
+            {"issuer": "ann", "jwksUri": format!("http://{keys}/jwks")},
+        ]);
+        object("RequestAuthentication", json!({"jwtRules": rules}))
+            + &object(
+                "AuthorizationPolicy",
+                json!({"rules": [
+                    {"from": [{"source": {"requestPrincipals": ["joe/*", "ann/*"]}}], "to": [{"operation": {"paths": ["/mine"]}}]},
+                    {"to": [{"operation": {"paths": ["/open"]}}]},
+                ]}),
+            )
+    })
+    .await;
+    let mut conversation = mesh.conversation().await;
+    conversation.until("/open", 200).await;
+    let bearer = |token: String| format!("authorization: Bearer {token}\r\n");
+    let of = |issuer: &TokenIssuer, name: &str| {
+        bearer(issuer.token(&json!({"iss": name, "sub": "user", "exp": 4_102_444_800_i64})))
+    };
+    assert_eq!(conversation.ask("/mine").await, 403, "no token is none");
+    assert_eq!(conversation.ask_with("/mine", &of(&joe, "joe")).await, 200);
+    let forged = of(&TokenIssuer::new("joe"), "joe");
+    assert_eq!(conversation.ask_with("/open", &forged).await, 401, "a bad token is worse than none");
+
+    // The keys of the other issuer are not there yet, so no token of it is good.
+    assert_eq!(conversation.ask_with("/mine", &of(&ann, "ann")).await, 401);
+    let _server = KeyServer::start(keys, ann.jwks()).await;
+    let end = Instant::now() + LONG * 2;
+    while conversation.ask_with("/mine", &of(&ann, "ann")).await != 200 {
+        assert!(Instant::now() < end, "the keys that the issuer publishes do not arrive");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(conversation.ask_with("/mine", &of(&joe, "joe")).await, 200);
 }

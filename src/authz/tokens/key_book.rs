@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use arc_swap::ArcSwapOption;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::authz::tokens::key_set::KeySet;
 
@@ -23,6 +24,8 @@ use crate::authz::tokens::key_set::KeySet;
 pub struct KeyBook {
     entries: Arc<Mutex<BTreeMap<Box<str>, Weak<Published>>>>,
     bell: Arc<Notify>,
+    /// Counts how often keys were put in.
+    news: watch::Sender<u64>,
 }
 
 /// The keys that an issuer publishes at a URI, as far as they are known.
@@ -32,6 +35,7 @@ pub struct Published {
     kept: ArcSwapOption<Kept>,
     missed: AtomicBool,
     bell: Arc<Notify>,
+    news: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -52,11 +56,17 @@ impl KeyBook {
             kept: ArcSwapOption::empty(),
             missed: AtomicBool::new(false),
             bell: self.bell.clone(),
+            news: self.news.clone(),
         });
         entries.insert(uri.into(), Arc::downgrade(&new));
         drop(entries);
         self.bell.notify_one();
         new
+    }
+
+    /// Changes whenever keys were put in.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     /// What is needed by anybody now.
@@ -103,6 +113,7 @@ impl Published {
     /// Puts keys into it, to be used before `until`.
     pub(super) fn put(&self, keys: KeySet, until: OffsetDateTime) {
         self.kept.store(Some(Arc::new(Kept { keys: Arc::new(keys), until })));
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 

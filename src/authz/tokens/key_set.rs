@@ -6,6 +6,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::jwk::PublicKeyUse;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::json;
 
 use crate::attest::jws;
 
@@ -25,6 +26,8 @@ struct Key {
     id: Option<String>,
     algorithm: Option<Algorithm>,
     key: DecodingKey,
+    /// The key as it was published, but for what only its holder knows.
+    published: Value,
 }
 
 /// Why a document is not taken for the keys of an issuer.
@@ -73,6 +76,12 @@ impl KeySet {
         }
     }
 
+    /// The keys as a JWKS document for others to verify by: none that was passed over, and nothing that only a key's holder knows.
+    pub fn to_jwks(&self) -> String {
+        let keys: Vec<&Value> = self.0.iter().map(|key| &key.published).collect();
+        json!({ "keys": keys }).to_string()
+    }
+
     /// The keys that a token of `algorithm` may be signed with, which names its key `id` or none.
     pub(super) fn candidates(
         &self,
@@ -91,7 +100,7 @@ impl KeySet {
 
 impl Key {
     fn of(value: Value) -> Option<Self> {
-        let jwk: Jwk = serde_json::from_value(value).ok()?;
+        let jwk: Jwk = serde_json::from_value(value.clone()).ok()?;
         if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
             return None;
         }
@@ -102,7 +111,21 @@ impl Key {
         let key = DecodingKey::from_jwk(&jwk).ok()?;
         // A shared secret would let whoever reads the document sign.
         let is_public = key.family() != jsonwebtoken::AlgorithmFamily::Hmac;
-        is_public.then_some(Self { id: jwk.common.key_id, algorithm, key })
+        is_public.then(|| Self { id: jwk.common.key_id, algorithm, key, published: published(value) })
+    }
+}
+
+/// What of a key is for everybody (RFC 7518, section 6).
+fn published(key: Value) -> Value {
+    let is_public = |name: &str| {
+        matches!(
+            name,
+            "kty" | "use" | "alg" | "kid" | "crv" | "x" | "y" | "n" | "e" | "x5c" | "x5t" | "x5t#S256"
+        )
+    };
+    match key {
+        Value::Object(all) => Value::Object(all.into_iter().filter(|(name, _)| is_public(name)).collect()),
+        _ => Value::Null,
     }
 }
 
