@@ -99,7 +99,7 @@ async fn explained(cluster: &Cluster, (code, decision): (i32, &str)) {
             &server_pod(cluster).await,
             "--kubeconfig",
         ])
-        .arg(cluster.kubeconfig())
+        .arg(cluster.dir().join("kubeconfig"))
         .output()
         .await
         .expect("the program runs");
