@@ -9,9 +9,8 @@
 //! trust    issuer's roots → board: what is wrong where → write by the version that was seen
 //! root     store → is it the trusted one? → issuer → follow
 //! rotation order or age → step, with proof → compare-and-swap → follow → acknowledgements → proof
+//! policy   object → resource → model → matcher → decision; the same, told to Envoy, over a bridge that no request falls from
 //! ```
-//!
-//! One more is to come and has no room yet: policies to decisions.
 //!
 //! # What always holds
 //!
@@ -27,6 +26,8 @@
 //! - What is written to the cluster names the version it was decided on, and is written only while this process leads.
 //! - A secret that is unchanged is never pushed; a NACK never loops; the last good secret stays served while the CA is away,
 //!   until it expires.
+//! - What of a policy cannot be read only ever reduces access, and is told with its path. Nobody is let in before all policies are
+//!   known.
 //! - Only `clock` reads the time. Only `config` knows the names of settings.
 //!
 //! # The map
