@@ -5,7 +5,8 @@
 //! same run, walking through the same policies, which is what a linear evaluator does. A figure is the median of several batches; the
 //! growth exponent is the slope of log time over log count, from 10 policies up.
 //!
-//! Before anything is timed, both must decide alike. Then, how soon a change is in force (`updates`).
+//! Before anything is timed, both must decide alike. Then, how soon a change is in force (`updates`), and what the same policies cost
+//! in a real Envoy (`envoy`).
 
 #![allow(missing_docs, reason = "a bench has no readers of its API")]
 #![allow(
@@ -19,6 +20,7 @@
     reason = "a bench reads the real clock, and fails by panicking"
 )]
 
+mod envoy;
 mod shapes;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -83,6 +85,7 @@ fn main() {
     figure("decide_growth_exponent_worst", format!("{worst:.3}"), "exponent");
     figure("decide_adversarial_gain", format!("{gain:.0}"), "ratio");
     updates::measure();
+    envoy::measure();
 }
 
 struct Point {
