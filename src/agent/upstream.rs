@@ -196,7 +196,16 @@ impl Upstream {
                 tracing::info!(error = %end, "the CA has no policies for us; those that were told last, if any, stay in force");
                 *line = Line::policies();
             } else {
-                tracing::debug!(error = %end, ?pause, "there is no stream of policies from the CA");
+                let is_known =
+                    self.upward.borrow().policies_trouble.as_deref() == Some(&*format!("{RULEBOOK}: {end}"));
+                match is_known {
+                    true => {
+                        tracing::debug!(error = %end, ?pause, "there is no stream of policies from the CA")
+                    }
+                    false => {
+                        tracing::warn!(error = %end, "there is no stream of policies from the CA; those that were told last stay in force");
+                    }
+                }
             }
             let wrong = format!("{RULEBOOK}: {end}");
             self.upward.send_modify(|upward| upward.policies_trouble = Some(wrong));

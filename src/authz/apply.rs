@@ -20,6 +20,8 @@
 use std::sync::Arc;
 
 use crate::authz::jwt_issuer::JwtIssuer;
+use crate::authz::jwt_issuer::Keys;
+use crate::authz::lower::Lowered;
 use crate::authz::model::Action;
 use crate::authz::model::Policy;
 use crate::authz::mtls::Mtls;
@@ -57,6 +59,7 @@ pub fn apply<'a>(
     let mut applied = Applied::default();
     let mut old = OldObjects::default();
     let mut modes = Modes::default();
+    let mut has_new = false;
     for resource in resources {
         let (id, namespace) = (&resource.id, resource.id.namespace.as_str());
         let selects = |selection| selects(selection, namespace, workload, mesh);
@@ -64,16 +67,20 @@ pub fn apply<'a>(
             Spec::AuthorizationPolicy(lowered) if selects(&lowered.written.selection) => {
                 let policy = lowered.in_mesh(id, mesh);
                 let is_certain = is_certain(&lowered.written.selection, workload);
+                has_new |= is_certain && is_new(lowered);
                 applied.policies.push(if is_certain { policy } else { in_doubt(&policy) });
                 true
             }
-            Spec::RequestAuthentication(written)
-                if selects(&written.selection) && is_certain(&written.selection, workload) =>
-            {
-                applied.authentication.extend(written.issuers.iter().cloned());
+            Spec::RequestAuthentication(written) if selects(&written.selection) => {
+                let is_certain = is_certain(&written.selection, workload);
+                let unsure = |issuer: JwtIssuer| JwtIssuer { keys: Keys::None, ..issuer };
+                let issuers = written.issuers.iter().cloned();
+                applied.authentication.extend(issuers.map(|one| if is_certain { one } else { unsure(one) }));
                 true
             }
-            Spec::PeerAuthentication(written) if selects(&written.selection) => {
+            Spec::PeerAuthentication(written)
+                if selects(&written.selection) && is_certain(&written.selection, workload) =>
+            {
                 modes.add(resource, written, mesh);
                 false
             }
@@ -93,9 +100,7 @@ pub fn apply<'a>(
     applied.mtls = mtls;
     applied.by.extend(by);
     // The coexistence of old and new.
-    let is_new =
-        |policy: &Arc<Policy>| !policy.dry_run && matches!(policy.action, Action::Allow | Action::Deny);
-    if !applied.policies.iter().any(is_new) {
+    if !has_new {
         let (policies, by) = old.policies(workload, mesh);
         applied.policies.extend(policies.into_iter().map(Arc::new));
         applied.by.extend(by);
@@ -131,6 +136,14 @@ pub(crate) fn selects(selection: &Selection, namespace: &str, workload: &Workloa
             targets.iter().any(|target| is_target(target, namespace, is_of_root, workload))
         }
     }
+}
+
+/// Whether a policy switches the old objects off: one that is enforced. What it is for, what it does and whether it is enforced must be
+/// certain, for what the old ones deny is allowed then.
+fn is_new(lowered: &Lowered) -> bool {
+    let written = &lowered.written;
+    let is_readable = written.selection != Selection::Unreadable && written.dry_run == Some(false);
+    is_readable && matches!(written.action, Some(Action::Allow | Action::Deny))
 }
 
 /// Whether it is known that what selects so is for `workload`, if it may be.

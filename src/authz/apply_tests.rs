@@ -7,6 +7,7 @@ use crate::authz::apply::Applied;
 use crate::authz::apply::apply;
 use crate::authz::jwt_issuer::Keys;
 use crate::authz::jwt_issuer::TokenPlace;
+use crate::authz::model::Action;
 use crate::authz::mtls::MtlsMode;
 use crate::authz::resource::Resource;
 use crate::authz::workload::Mesh;
@@ -305,5 +306,27 @@ fn what_selects_labels_that_nobody_told_denies_and_allows_nothing() {
     let rules: Vec<_> =
         applied.policies.iter().map(|policy| (&*policy.name.name, policy.rules.len())).collect();
     assert_eq!(rules, [("allow", 0), ("deny", 1)]);
-    assert!(applied.authentication.is_empty());
+    assert!(applied.authentication.iter().all(|issuer| issuer.keys == Keys::None));
+}
+
+#[test]
+fn only_a_policy_that_is_certain_switches_roles_off() {
+    let config = Resource::read(&json!({
+        "apiVersion": "rbac.istio.io/v1alpha1", "kind": "ClusterRbacConfig",
+        "metadata": {"name": "default"}, "spec": {"mode": "ON"},
+    }))
+    .unwrap();
+    let deny = |extra: Json| {
+        let mut spec = json!({"action": "DENY", "rules": [{"to": [{"operation": {"paths": ["/x"]}}]}]});
+        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        object("AuthorizationPolicy", "shop", "deny", &spec)
+    };
+    let closes = |policy: Resource, workload: &Workload| {
+        let applied = applied(&[config.clone(), policy], workload);
+        applied.policies.iter().any(|policy| policy.action == Action::Allow)
+    };
+    assert!(!closes(deny(json!({})), &sidecar()));
+    assert!(closes(deny(json!({"selector": {"matchLabel": {"app": "web"}}})), &sidecar()));
+    let unknown = Workload { labels: [].into(), labels_are_unknown: true, ..sidecar() };
+    assert!(closes(deny(json!({"selector": {"matchLabels": {"app": "other"}}})), &unknown));
 }

@@ -16,8 +16,9 @@
 //! - A step is taken when all streams of the proxy have acknowledged the one before. A newer set that comes meanwhile is the goal
 //!   from the next step on.
 //! - What is refused is not tried again; the way leads back to the set that was in force before, and ends there.
-//! - A proxy whose streams break comes back with each of them at its own time. Until all are there, or it has been waited for, no
-//!   step is taken.
+//! - A proxy whose streams break comes back with each of them at its own time. Until all are there no step is taken: of a filter that
+//!   nobody speaks for it is not known what it does. Where several streams spoke for one filter, one is enough once the others have
+//!   been waited for.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -202,7 +203,7 @@ impl Part {
 }
 
 impl Bridge {
-    /// A proxy that has these filters; who lacks some is waited for.
+    /// A proxy that has these filters; who lacks some stays as it is.
     pub fn of(parts: &[Part]) -> Self {
         Self { parts: parts.to_vec(), ..Self::default() }
     }
@@ -329,6 +330,13 @@ impl Bridge {
         }
     }
 
+    /// Whether nobody is there for one of the filters. What that one does is not known then, and nothing else may change beside it, however
+    /// long it has been waited for.
+    fn lacks_a_part(&self) -> bool {
+        let is_there = |part: &Part| self.streams.values().any(|stream| stream.part == *part);
+        !self.parts.iter().all(is_there)
+    }
+
     /// Whether every stream uses what it is shown. Whoever refuses the first thing it is sent goes on denying everything.
     fn is_settled(&self) -> bool {
         self.streams.values().all(|stream| match self.shown.version(stream.part) {
@@ -351,7 +359,7 @@ impl Bridge {
         if self.at == At::Abroad && self.come_home() {
             return true;
         }
-        if self.is_empty() || self.is_incomplete() || !self.is_settled() {
+        if self.is_empty() || self.is_incomplete() || self.lacks_a_part() || !self.is_settled() {
             return false;
         }
         if self.shown != Show::default() {
@@ -384,7 +392,12 @@ impl Bridge {
             held.any(|holds| *holds != whole.version(part))
         };
         let is_near = Part::ALL.into_iter().filter(|part| differs(*part)).count() <= 1;
-        if self.is_empty() || self.is_incomplete() || self.shown.deny.is_some() || !is_near {
+        if self.is_empty()
+            || self.is_incomplete()
+            || self.lacks_a_part()
+            || self.shown.deny.is_some()
+            || !is_near
+        {
             return false;
         }
         self.going = Some(goal.clone());

@@ -205,7 +205,11 @@ fn a_proxy_that_comes_with_the_target_is_sent_nothing_and_one_with_something_els
     assert_eq!(near.shown(), &Show::of(&now.set()));
     let some = come(&[(Part::Allow, other), (Part::Deny, other)]);
     assert_eq!((some.shown(), some.is_incomplete()), (&Show::default(), true));
-    let closed = some.step(Event::Waited);
+    // However long it is waited for: what the filter does that nobody speaks for is not known.
+    let waited = some.step(Event::Waited);
+    assert_eq!(waited.shown(), &Show::default());
+    let holds = Show::of(&other.set()).version(Part::Tokens);
+    let closed = waited.step(Event::Opened { stream: Part::Tokens as u64, part: Part::Tokens, holds });
     assert_eq!(closed.shown(), &Show { deny: Some(Cover::All), ..Show::default() });
     let took = |bridge: Bridge, part: Part| {
         let version = bridge.shown().version(part).unwrap();
@@ -230,6 +234,8 @@ enum Move {
     RestartProxy,
     /// The agent does; all streams break.
     RestartAgent,
+    /// Whoever is missing has been waited for.
+    Waited,
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -241,6 +247,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => (0..3_usize).prop_map(Move::Reopen),
         1 => Just(Move::RestartProxy),
         1 => Just(Move::RestartAgent),
+        2 => Just(Move::Waited),
     ];
     proptest::collection::vec(one, 0..80)
 }
@@ -300,6 +307,7 @@ impl World {
                 (0..3).for_each(|at| self.play(&Move::Break(at)));
                 self.proxy = Proxy::default();
             }
+            Move::Waited => self.happens(Event::Waited),
             Move::RestartAgent => {
                 self.streams = [None; 3];
                 self.bridge = Bridge::of(&Part::ALL);

@@ -72,11 +72,13 @@ fn a_proxy_is_offered_nothing_before_there_are_policies_and_all_of_it_once_all_i
     assert_eq!((all.progress(POLITE).standing.waiting, all.progress(POLITE).version), (3, Some("1".into())));
     settle(&streams);
     assert_eq!(all.progress(POLITE).standing, Standing { is_anybody_seen: true, ..Standing::default() });
-    // One that lacks a filter is waited for.
+    // One that lacks a filter stays closed, for as long as it does.
     let lone = Stream::open(&all, "db", names::NETWORK_ALLOW);
     assert_eq!(lone.offered(), None);
     let later = all.started.elapsed() + PATIENCE;
-    assert!(all.desk().look(later));
+    all.desk().look(later);
+    assert_eq!(lone.offered(), None);
+    let _other = Stream::open(&all, "db", names::NETWORK_DENY);
     assert!(lone.offered().is_some());
 }
 

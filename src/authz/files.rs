@@ -1,6 +1,9 @@
 //! Policies from a directory of YAML files, for a CA that has no cluster. Files are looked at again and again, and those that
 //! have changed are read.
 //!
+//! A file counts once it was found the same twice, for one that is being written may be read as anything. Better still, move a new file
+//! into the place of the old one.
+//!
 //! A file that cannot be read, or in which an object cannot, counts as it was when it last could; for to leave out an object that
 //! denies would allow more. A directory with a file that never could be read tells nothing at all.
 
@@ -25,6 +28,8 @@ use crate::authz::resource::from_yaml;
 
 /// How often the directory is looked at.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long a file has to stay as it is, to count.
+const SETTLED: Duration = Duration::from_millis(50);
 /// The most files that are read.
 const MAX_FILES: usize = 10_000;
 
@@ -39,6 +44,8 @@ type Mark = (u64, u64, i64, i64, i64, i64);
 pub struct PolicyFiles {
     directory: PathBuf,
     files: BTreeMap<PathBuf, File>,
+    /// Files that have changed since they were read, as they were when last looked at.
+    changing: BTreeMap<PathBuf, Mark>,
     /// Why the directory itself cannot be read, as it was said last.
     trouble: Option<String>,
     was_told: bool,
@@ -70,7 +77,8 @@ impl PolicyFiles {
         registry.register("burgrave_policy_file_faults", help, metrics.faults.clone());
         let help = "Files of policies that cannot be read now, and count as they were before";
         registry.register("burgrave_policy_files_faulty", help, metrics.faulty.clone());
-        Self { directory, files: BTreeMap::new(), trouble: None, was_told: false, metrics }
+        let (files, changing) = (BTreeMap::new(), BTreeMap::new());
+        Self { directory, files, changing, trouble: None, was_told: false, metrics }
     }
 
     /// Keeps `objects` what the files say, for as long as it is polled.
@@ -91,7 +99,7 @@ impl PolicyFiles {
                 );
                 objects.send_replace(news);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(if self.changing.is_empty() { LOOK } else { SETTLED }).await;
         }
     }
 
@@ -114,13 +122,22 @@ impl PolicyFiles {
         let before = self.files.len();
         self.files.retain(|path, _| found.contains_key(path));
         let mut has_changed = before != self.files.len();
+        // Before anything was told, it is no harm to look again at once.
+        let last = std::mem::take(&mut self.changing);
         for (path, mark) in found {
             let known = self.files.get(&path);
             if known.is_some_and(|known| known.mark == mark) {
                 continue;
             }
+            if last.get(&path) != Some(&mark) {
+                self.changing.insert(path, mark);
+                continue;
+            }
             has_changed = true;
             self.read(path, mark);
+        }
+        if !self.was_told && !self.changing.is_empty() {
+            return None;
         }
         let faulty = self.files.values().filter(|file| file.is_faulty).count();
         self.metrics.faulty.set(i64::try_from(faulty).unwrap_or(i64::MAX));
@@ -132,6 +149,11 @@ impl PolicyFiles {
     fn read(&mut self, path: PathBuf, mark: Mark) {
         self.metrics.reads.inc();
         let read = read(&path, &self.metrics.faults);
+        if marked(&path).ok() != Some(mark) {
+            // It has changed meanwhile; what was read may be half of it.
+            self.changing.insert(path, mark);
+            return;
+        }
         let is_faulty = read.is_none();
         match self.files.entry(path) {
             Entry::Vacant(entry) => {
@@ -196,16 +218,25 @@ fn marks(directory: &Path) -> io::Result<BTreeMap<PathBuf, Mark>> {
         if !path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json") {
             continue;
         }
-        // One that goes at this moment is not there.
-        let Ok(about) = std::fs::metadata(&path) else { continue };
-        let mark =
-            (about.ino(), about.len(), about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec());
+        let mark = match marked(&path) {
+            Ok(mark) => mark,
+            // One that goes at this moment is not there. One that cannot be looked at is, whatever it says.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => {
+                continue;
+            }
+            Err(error) => return Err(io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))),
+        };
         found.insert(path, mark);
         if found.len() > MAX_FILES {
             return Err(io::Error::other(format!("there are more than {MAX_FILES} files of policies")));
         }
     }
     Ok(found)
+}
+
+fn marked(path: &Path) -> io::Result<Mark> {
+    let about = std::fs::metadata(path)?;
+    Ok((about.ino(), about.len(), about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()))
 }
 
 #[cfg(test)]
@@ -233,22 +264,33 @@ mod tests {
         assert_eq!(names(files.look()), some(&[]));
         write("one.yaml", &(policy("a") + &policy("b") + "apiVersion: v1\nkind: ConfigMap\n"));
         write("notes.txt", "not: [looked at");
+        assert_eq!(names(files.look()), None, "it may still be written");
         assert_eq!(names(files.look()), some(&["a", "b"]));
         assert_eq!(names(files.look()), None);
         for bad in
             ["a: [", "apiVersion: security.istio.io/v7\nkind: AuthorizationPolicy\nmetadata: {name: a}\n"]
         {
             write("one.yaml", &(policy("c") + bad));
+            assert_eq!(names(files.look()), None);
             assert_eq!(names(files.look()), some(&["a", "b"]), "{bad}");
         }
         assert_eq!((files.metrics.faults.get(), files.metrics.faulty.get()), (2, 1));
+        // Somebody empties it first, and writes then: what is in between is not looked at.
+        write("one.yaml", "");
+        assert_eq!(names(files.look()), None);
         write("one.yaml", &policy("c"));
+        assert_eq!(names(files.look()), None);
         assert_eq!(names(files.look()), some(&["c"]));
         // One that never could be read hides who knows what.
         write("two.yaml", "a: [");
+        assert_eq!(names(files.look()), None);
         assert_eq!(names(files.look()), Some(None));
         std::fs::remove_file(directory.join("two.yaml")).unwrap();
         assert_eq!(names(files.look()), some(&["c"]));
+        // One that is there and leads nowhere is not one that is gone.
+        std::fs::remove_file(directory.join("one.yaml")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", directory.join("one.yaml")).unwrap();
+        assert_eq!(names(files.look()), None);
         std::fs::remove_dir_all(&directory).unwrap();
         assert_eq!(names(files.look()), None, "what is gone altogether is rather a disk that is gone");
     }

@@ -4,7 +4,9 @@
 //! nothing, so that the rest is denied. A custom property is asked for by the key `experimental.envoy.filters.http.rbac[…]`.
 //!
 //! Policies select workloads by labels where roles name services, so the services have to be given, with their selectors. What
-//! cannot be said in the new form is left out and listed: that only ever denies more.
+//! cannot be said in the new form is left out and listed. That denies more, but for two cases, which are listed first of all to be looked
+//! at: a service that is switched on by name and is not among those given stays open, and where policies had switched roles off, what
+//! is migrated counts beside them.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -169,7 +169,11 @@ fn is_on(mode: &RbacMode, workload: &Workload) -> bool {
     match mode {
         RbacMode::Off => false,
         RbacMode::On => true,
-        RbacMode::Inclusion(extent) => names(extent) || services.any(|service| is_listed(extent, service)),
+        // Where nobody told which services lead to it, any of them may.
+        RbacMode::Inclusion(extent) => {
+            let may_be = workload.labels_are_unknown && !extent.services.is_empty();
+            names(extent) || may_be || services.any(|service| is_listed(extent, service))
+        }
         // A workload of several services is left out if all of them are.
         RbacMode::Exclusion(extent) => {
             let is_out = !workload.services.is_empty() && services.all(|service| is_listed(extent, service));

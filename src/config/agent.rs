@@ -60,7 +60,8 @@ pub struct RawAgent {
         help_heading = "Decisions"
     )]
     pub ext_authz: Option<bool>,
-    /// Share of what is allowed that is written to the audit trail, from 0 to 1; denials always are [default: 0]
+    /// Share of what is allowed that is written to the audit trail, from 0 to 1; denials always are, or where they come in masses and are
+    /// alike, are counted [default: 0]
     #[arg(long, env = "BURGRAVE_EXT_AUTHZ_AUDIT_RATE", value_name = "SHARE", help_heading = "Decisions")]
     pub ext_authz_audit_rate: Option<f64>,
     /// Providers of CUSTOM policies that are this one, or that the proxy asks as well; what matches a CUSTOM policy of any other

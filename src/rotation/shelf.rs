@@ -95,5 +95,42 @@ fn workload_of_id(spiffe_id: &str) -> Option<Workload> {
 }
 
 fn workload(namespace: &str, account: &str) -> Workload {
-    Workload { namespace: namespace.to_owned(), service_account: account.to_owned(), ..Workload::default() }
+    Workload {
+        namespace: namespace.to_owned(),
+        service_account: account.to_owned(),
+        labels_are_unknown: true,
+        ..Workload::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::attest::Attestor;
+    use crate::attest::Credentials;
+    use crate::attest::test_support::attestor_and_token;
+
+    #[tokio::test]
+    async fn a_policy_of_files_that_selects_labels_denies_and_closes_though_nobody_tells_the_labels() {
+        let policy = |name: &str, action: &str| {
+            let object = json!({
+                "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+                "metadata": {"name": name, "namespace": "shop"},
+                "spec": {"selector": {"matchLabels": {"app": "api"}}, "action": action, "rules": [{}]},
+            });
+            Resource::read(&object).unwrap()
+        };
+        let all = Arc::new(vec![policy("allow", "ALLOW"), policy("deny", "DENY")]);
+        let (_objects, read) = watch::channel(Some(all));
+        let shelf = Shelf { objects: read, mesh: Mesh::of("td".parse().unwrap()) };
+        let (attestor, token) = attestor_and_token("shop", "web");
+        let caller = attestor.attest(&Credentials { token: Some(token) }).await.unwrap();
+        let mut told = shelf.follow(&caller).unwrap();
+        let applied = told.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        let rules: Vec<_> =
+            applied.policies.iter().map(|policy| (&*policy.name.name, policy.rules.len())).collect();
+        assert_eq!(rules, [("allow", 0), ("deny", 1)]);
+    }
 }

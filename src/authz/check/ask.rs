@@ -6,6 +6,7 @@
 //! With the filter's `encode_raw_headers` each header line comes for itself. Without it, lines of one name come joined with commas, and
 //! bytes that are not UTF-8 as `!`; then a request is denied whose answer depends on where the joints are (`Doubts::joined_headers`).
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde_json::Map;
@@ -42,13 +43,23 @@ pub struct Asked {
     doubts: Doubts,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 struct AskedHttp {
     id: String,
     method: String,
     path: String,
     host: String,
     lines: Vec<(String, String)>,
+}
+
+impl fmt::Debug for AskedHttp {
+    /// Without the values of headers: tokens and cookies are among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.lines.iter().map(|(name, _)| name.as_str()).collect();
+        let mut shown = f.debug_struct("AskedHttp");
+        shown.field("id", &self.id).field("method", &self.method).field("host", &self.host);
+        shown.field("headers", &names).finish_non_exhaustive()
+    }
 }
 
 impl Asked {

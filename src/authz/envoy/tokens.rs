@@ -158,7 +158,12 @@ fn has_key(jwks: &str) -> bool {
     keys.iter().any(|key| {
         let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
         let length = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(text(name)).map_or(0, |bytes| bytes.len());
+        // A key for something else than signatures is none.
+        let signs = matches!(text("alg"), "" | "ES256" | "ES384" | "ES512" | "EdDSA")
+            || text("alg").starts_with("RS")
+            || text("alg").starts_with("PS");
         match (text("kty"), text("crv")) {
+            _ if !signs || !matches!(text("use"), "" | "sig") => false,
             ("RSA", _) => length("n") >= 256 && length("e") > 0,
             ("EC", "P-256") => length("x") == 32 && length("y") == 32,
             ("EC", "P-384") => length("x") == 48 && length("y") == 48,

@@ -177,8 +177,10 @@ impl Attribute {
             Self::Principal => {
                 Ok(context.domains.principals(value).iter().map(|one| identity::principal(one)).collect())
             }
-            Self::Namespace => identity::namespace(value).map_err(named),
-            Self::ServiceAccount => identity::service_account(value, context.namespace).map_err(named),
+            Self::Namespace => identity::namespace(value, context.lets_in).map_err(named),
+            Self::ServiceAccount => {
+                identity::service_account(value, context.namespace, context.lets_in).map_err(named)
+            }
             Self::TrustDomain => {
                 let all = context.domains.domains(value);
                 let read: Result<Vec<_>, _> =

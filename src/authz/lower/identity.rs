@@ -27,8 +27,8 @@ pub(crate) fn exact_principal(value: &str) -> Value {
     uri(Pattern::Exact(with_scheme(value)))
 }
 
-/// A namespace, with a star.
-pub(crate) fn namespace(value: &str) -> Result<Vec<Value>, String> {
+/// A namespace, with a star. `lets_in` says whether whoever is of it is let in by that, or kept out.
+pub(crate) fn namespace(value: &str, lets_in: bool) -> Result<Vec<Value>, String> {
     let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.' | '*');
     if !value.chars().all(allowed) {
         return Err("no namespace is called so; only a-z, 0-9, `-`, `.` and one `*` are allowed".to_owned());
@@ -44,17 +44,25 @@ pub(crate) fn namespace(value: &str) -> Result<Vec<Value>, String> {
     if after.is_empty() {
         return Ok(vec![Value::Is(begins)]);
     }
-    let mut all = vec![(begins, true), (part(format!("{after}/sa/")), true)];
+    let mut all =
+        vec![(Atom::PeerIsWorkload, true), (begins.clone(), true), (part(format!("{after}/sa/")), true)];
     // Where beginning and end overlap, a namespace that is too short for both would do.
     all.extend(overlaps(before, after).map(|short| (part(format!("/ns/{short}/")), false)));
-    if !"ns".ends_with(after) {
-        return Ok(vec![Value::All(all)]);
+    let mut values = Vec::new();
+    if "ns".ends_with(after) {
+        // The end would be found in `/ns/` itself, and that is then no namespace; but for one that is called so.
+        all.push((part("/ns/sa/".to_owned()), false));
+        if "ns".starts_with(before) && before.len() + after.len() <= 2 {
+            values.push(Value::Is(part("/ns/ns/sa/".to_owned())));
+        }
     }
-    // The end would be found in `/ns/` itself, and that is then no namespace; but for one that is called so.
-    all.push((part("/ns/sa/".to_owned()), false));
-    let is_meant = "ns".starts_with(before) && before.len() + after.len() <= 2;
-    let named = is_meant.then(|| Value::Is(part("/ns/ns/sa/".to_owned())));
-    Ok([Value::All(all)].into_iter().chain(named).collect())
+    values.push(Value::All(all));
+    if !lets_in {
+        // Of other names Istio takes whatever follows the namespace; and rather one too many.
+        let other = [(Atom::PeerIsWorkload, false), (begins, true), (part(format!("{after}/")), true)];
+        values.push(Value::All(other.into()));
+    }
+    Ok(values)
 }
 
 /// Texts that begin with the one and end with the other, and are shorter than both together.
@@ -66,8 +74,9 @@ fn overlaps<'a>(before: &'a str, after: &'a str) -> impl Iterator<Item = String>
     })
 }
 
-/// A service account, `namespace/name`, or a name in the policy's own namespace; whatever its trust domain.
-pub(crate) fn service_account(value: &str, own_namespace: &str) -> Result<Vec<Value>, String> {
+/// A service account, `namespace/name`, or a name in the policy's own namespace; whatever its trust domain. `lets_in` says whether
+/// whoever is it is let in by that, or kept out.
+pub(crate) fn service_account(value: &str, own_namespace: &str, lets_in: bool) -> Result<Vec<Value>, String> {
     if value.contains('*') {
         return Err("a service account has no wildcards".to_owned());
     }
@@ -75,8 +84,23 @@ pub(crate) fn service_account(value: &str, own_namespace: &str) -> Result<Vec<Va
     if namespace.is_empty() || name.is_empty() || name.contains('/') {
         return Err("is no service account; write it as `namespace/name`, or as `name`".to_owned());
     }
+    let peer = |pattern| (Atom::PeerUri(pattern), true);
+    let begins = |text: &str| Atom::PeerUri(Pattern::Prefix(text.into()));
+    if !lets_in {
+        // Whatever stands between the two, as in Istio; and rather one too many.
+        let of = || peer(Pattern::Contains(format!("/ns/{namespace}/").into()));
+        let ends =
+            [Pattern::Suffix(format!("/sa/{name}").into()), Pattern::Contains(format!("/sa/{name}/").into())];
+        return Ok(ends.into_iter().map(|end| Value::All(vec![of(), peer(end)])).collect());
+    }
     let id = format!("/ns/{namespace}/sa/{name}");
-    Ok(vec![uri(Pattern::Contains(format!("{id}/").into())), uri(Pattern::Suffix(id.into()))])
+    let ends = [Pattern::Contains(format!("{id}/").into()), Pattern::Suffix(id.into())];
+    // Of some trust domain, at least.
+    let of_a_domain = || [(begins(SCHEME), true), (begins("spiffe:///"), false)];
+    Ok(ends
+        .into_iter()
+        .map(|end| Value::All(of_a_domain().into_iter().chain([peer(end)]).collect()))
+        .collect())
 }
 
 /// A trust domain, with a star at one end. `lets_in` says whether whoever is of it is let in by that, or kept out.
@@ -188,8 +212,36 @@ mod tests {
             ("*", "any", true),
         ] {
             let uri = format!("spiffe://td/ns/{namespace}/sa/web");
-            let any = super::namespace(value).unwrap().iter().any(|value| holds(value, &uri));
-            assert_eq!(any, expected, "{value} {namespace}");
+            let any = |lets_in: bool| {
+                super::namespace(value, lets_in).unwrap().iter().any(|value| holds(value, &uri))
+            };
+            assert_eq!(any(true), expected, "{value} {namespace}");
+            assert!(any(false) || !expected, "{value} keeps out fewer than it would let in");
         }
+    }
+
+    #[test]
+    fn what_keeps_out_takes_in_all_forms_that_istio_takes_in_and_what_lets_in_none_that_it_does_not() {
+        let any = |values: Vec<Value>, uri: &str| values.iter().any(|value| holds(value, uri));
+        let account = |lets_in, uri: &str| any(service_account("shop/web", "other", lets_in).unwrap(), uri);
+        for (uri, lets_in, keeps_out) in [
+            ("spiffe://td/ns/shop/sa/web", true, true),
+            ("spiffe://td/ns/shop/sa/web/x", true, true),
+            ("spiffe://td/ns/shop/eu/sa/web", false, true),
+            ("https://x/ns/shop/sa/web", false, true),
+            ("spiffe:///ns/shop/sa/web", false, true),
+            ("spiffe://td/ns/shop/sa/web2", false, false),
+            ("spiffe://td/ns/shop2/sa/web", false, false),
+        ] {
+            assert_eq!((account(true, uri), account(false, uri)), (lets_in, keeps_out), "{uri}");
+        }
+        let prod = |lets_in, uri: &str| any(namespace("*-prod", lets_in).unwrap(), uri);
+        assert_eq!(
+            (prod(true, "spiffe://td/ns/eu-prod/pod/x"), prod(false, "spiffe://td/ns/eu-prod/pod/x")),
+            (false, true)
+        );
+        let mixed = |uri: &str| any(namespace("a*b", true).unwrap(), uri);
+        assert!(!mixed("spiffe://evilb/sa/ns/ax/sa/w"));
+        assert!(mixed("spiffe://td/ns/axb/sa/w"));
     }
 }

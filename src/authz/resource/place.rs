@@ -12,6 +12,8 @@ use crate::authz::model::pattern::MAX_LENGTH;
 use crate::authz::resource::fault::Fault;
 use crate::authz::resource::fault::Severity;
 
+/// The most faults that are kept while an object is read; fewer of them are told.
+const MOST_FAULTS: usize = 1000;
 /// How much of a text of an object is repeated when something is wrong with it, in characters.
 const SHOWN: usize = 120;
 
@@ -59,8 +61,20 @@ impl<'a> Place<'a> {
     }
 
     fn tell(&self, severity: Severity, problem: String, effect: &str) {
-        let fault = Fault { path: self.to_string(), severity, problem, effect: effect.to_owned() };
-        self.faults.borrow_mut().push(fault);
+        let mut faults = self.faults.borrow_mut();
+        // An object may be made of nothing else; what is beyond is as good as told, but an error is never lost behind warnings.
+        if faults.len() >= MOST_FAULTS {
+            if severity == Severity::Warning || faults.last().is_some_and(|last| last.severity == severity) {
+                return;
+            }
+            faults.pop();
+        }
+        faults.push(Fault { path: self.to_string(), severity, problem, effect: effect.to_owned() });
+    }
+
+    /// Whether so much is wrong that more is not told.
+    fn is_enough(&self) -> bool {
+        self.faults.borrow().len() >= MOST_FAULTS
     }
 
     /// A field of it; nothing and `null` are no field.
@@ -84,7 +98,8 @@ impl<'a> Place<'a> {
         let mut is_sound = true;
         for (name, value) in map {
             if !known.contains(&name.as_str()) {
-                self.below(value, Step::Field(name)).error(format!("unknown field{}", hint(name, known)));
+                let near = if self.is_enough() { String::new() } else { hint(name, known) };
+                self.below(value, Step::Field(name)).error(format!("unknown field{near}"));
                 is_sound = false;
             }
         }

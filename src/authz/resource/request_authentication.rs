@@ -196,8 +196,14 @@ fn places(rule: &Place<'_>) -> Option<Vec<TokenPlace>> {
             return None;
         };
         let name = header(&name)?;
-        let prefix = item.field("prefix").map_or(Some(""), |prefix| prefix.text_or_empty())?;
-        is_sound.then(|| TokenPlace::Header { name, prefix: prefix.to_owned() })
+        let prefix = item.field("prefix");
+        let text = prefix.as_ref().map_or(Some(""), |prefix| prefix.text_or_empty())?;
+        // Envoy refuses the filter of all issuers over one that no header can have.
+        if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+            item.error("its `prefix` may only have visible ASCII signs and spaces");
+            return None;
+        }
+        is_sound.then(|| TokenPlace::Header { name, prefix: text.to_owned() })
     });
     let parameters = texts(rule, "fromParams", |item| Some(TokenPlace::Parameter(item.text()?.to_owned())));
     let cookies = texts(rule, "fromCookies", |item| Some(TokenPlace::Cookie(item.text()?.to_owned())));

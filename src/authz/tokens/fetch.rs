@@ -141,6 +141,10 @@ impl Fetcher {
             if told.issuer.trim_end_matches('/') != issuer {
                 return Err(FetchError::Configuration);
             }
+            // Who is believed over TLS cannot send us to where anybody could answer.
+            if issuer.starts_with("https://") && !told.jwks_uri.starts_with("https://") {
+                return Err(FetchError::Configuration);
+            }
             text = self.get(&told.jwks_uri).await?;
         }
         Ok(KeySet::parse(&text)?)

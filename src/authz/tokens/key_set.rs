@@ -65,7 +65,11 @@ impl KeySet {
         }
         jws::use_ring();
         let document: Document =
-            serde_json::from_str(text).map_err(|error| UnusableKeySet::Malformed(error.to_string()))?;
+            // Only where and of what kind: the answer may be something that is for nobody's log.
+            serde_json::from_str(text).map_err(|error| {
+                let (kind, line, column) = (error.classify(), error.line(), error.column());
+                UnusableKeySet::Malformed(format!("{kind:?} at line {line}, column {column}"))
+            })?;
         if document.keys.len() > MAX_KEYS {
             return Err(UnusableKeySet::TooMany(document.keys.len()));
         }

@@ -42,15 +42,18 @@ impl Admission {
 
 /// Whether `object` may be written; `before` is what it replaces, if it replaces anything.
 pub fn admit(object: &Value, before: Option<&Value>) -> Admission {
+    let means_the_same = before.is_some_and(|before| meaning(before) == meaning(object));
+    let goes = object.pointer("/metadata/deletionTimestamp").is_some();
     let resource = match Resource::read(&named(object)) {
         Ok(resource) => resource,
+        Err(unreadable) if means_the_same || goes => {
+            return Admission { refused: None, warnings: vec![unreadable.to_string()] };
+        }
         Err(unreadable) => return Admission::refused(unreadable.to_string()),
     };
     let of = |severity| resource.faults.iter().filter(move |fault| fault.severity == severity);
     let errors: Vec<_> = of(Severity::Error).collect();
     let mut warnings: Vec<_> = of(Severity::Warning).map(warning).collect();
-    let means_the_same = before.is_some_and(|before| meaning(before) == meaning(object));
-    let goes = object.pointer("/metadata/deletionTimestamp").is_some();
     if !errors.is_empty() && (means_the_same || goes) {
         warnings.splice(0..0, errors.iter().map(|fault| warning(fault)));
         return Admission { refused: None, warnings: bounded(warnings) };
@@ -75,9 +78,10 @@ fn named(object: &Value) -> Cow<'_, Value> {
     }
 }
 
-/// What of an object says what it means: its spec, and the annotations, of which one makes it a dry run.
+/// What of an object says what it means: its spec, and the annotation that makes it a dry run. All other annotations are somebody's notes,
+/// as those that `kubectl apply` takes.
 fn meaning(object: &Value) -> (Option<&Value>, Option<&Value>) {
-    (object.get("spec"), object.pointer("/metadata/annotations"))
+    (object.get("spec"), object.pointer("/metadata/annotations/istio.io~1dry-run"))
 }
 
 fn reasons(errors: &[&Fault]) -> String {

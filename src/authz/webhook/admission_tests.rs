@@ -30,6 +30,7 @@ fn what_cannot_be_read_is_refused_with_the_path_of_the_field() {
 fn an_object_that_was_bad_before_is_let_in_as_long_as_it_means_the_same_or_when_it_goes() {
     let mut labelled = bad();
     labelled["metadata"]["labels"] = json!({ "team": "shop" });
+    labelled["metadata"]["annotations"] = json!({ "kubectl.kubernetes.io/last-applied-configuration": "{}" });
     let let_in = admit(&labelled, Some(&bad()));
     assert_eq!(let_in.refused, None);
     assert!(let_in.warnings[0].contains("ipBlocks[0]"), "{:?}", let_in.warnings);

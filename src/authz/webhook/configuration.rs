@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhook;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use serde_json::Value;
 use serde_json::json;
@@ -14,15 +15,23 @@ pub const ENTRY: &str = "policies.burgrave.dev";
 pub(super) enum Stands {
     /// It names the present roots.
     Right,
-    /// It has no entry of ours.
+    /// It has no entry of ours, or one that leads to another namespace: to another installation, with other roots.
     NotOurs,
     /// It names others, or none; this strategic merge patch makes it right, if it still has that version.
     Behind(Value),
 }
 
-/// How `configuration` stands, when our certificate can be verified with the roots in `bundle` (PEM).
-pub(super) fn stands(configuration: &ValidatingWebhookConfiguration, bundle: &str) -> Stands {
-    let ours = configuration.webhooks.iter().flatten().find(|one| one.name == ENTRY);
+/// How `configuration` stands, when our certificate can be verified with the roots in `bundle` (PEM) and we run in `namespace`.
+pub(super) fn stands(
+    configuration: &ValidatingWebhookConfiguration,
+    namespace: &str,
+    bundle: &str,
+) -> Stands {
+    let service =
+        |one: &ValidatingWebhook| one.client_config.service.as_ref().map(|one| one.namespace.clone());
+    let leads_here = |one: &&ValidatingWebhook| service(one).is_none_or(|leads_to| leads_to == namespace);
+    let mut all = configuration.webhooks.iter().flatten();
+    let ours = all.find(|one| one.name == ENTRY).filter(leads_here);
     let Some(ours) = ours else { return Stands::NotOurs };
     if ours.client_config.ca_bundle.as_ref().is_some_and(|held| held.0 == bundle.as_bytes()) {
         return Stands::Right;
@@ -53,17 +62,26 @@ mod tests {
     #[test]
     fn an_entry_with_other_roots_is_put_right_by_its_version_and_nobody_elses_is_touched() {
         let held = configuration(&json!([entry("other.example.org", "THEIRS"), entry(ENTRY, "OLD")]));
-        let Stands::Behind(patch) = stands(&held, "OLDNEW") else { panic!("it is behind") };
+        let Stands::Behind(patch) = stands(&held, "mesh", "OLDNEW") else { panic!("it is behind") };
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         let expected =
             json!([{ "name": ENTRY, "clientConfig": { "caBundle": BASE64_STANDARD.encode("OLDNEW") } }]);
         assert_eq!(patch["webhooks"], expected);
-        assert_eq!(stands(&held, "OLD"), Stands::Right);
+        assert_eq!(stands(&held, "mesh", "OLD"), Stands::Right);
+    }
+
+    #[test]
+    fn the_entry_of_an_installation_elsewhere_is_left_alone() {
+        let mut elsewhere = entry(ENTRY, "THEIRS");
+        elsewhere["clientConfig"] = json!({ "service": { "namespace": "other", "name": "ca" } });
+        let held = configuration(&json!([elsewhere]));
+        assert_eq!(stands(&held, "mesh", "OLD"), Stands::NotOurs);
+        assert!(matches!(stands(&held, "other", "OLD"), Stands::Behind(_)));
     }
 
     #[test]
     fn a_configuration_without_an_entry_of_ours_is_left_alone() {
         let held = configuration(&json!([entry("other.example.org", "THEIRS")]));
-        assert_eq!(stands(&held, "OLD"), Stands::NotOurs);
+        assert_eq!(stands(&held, "mesh", "OLD"), Stands::NotOurs);
     }
 }

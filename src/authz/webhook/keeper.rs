@@ -37,6 +37,8 @@ pub struct ConfigurationKeeper {
     pub client: Client,
     /// The `ValidatingWebhookConfiguration`.
     pub name: String,
+    /// Where we run: an entry that leads elsewhere is another installation's.
+    pub namespace: String,
     /// Whose roots our certificate can be verified with.
     pub issuer: watch::Receiver<Arc<Issuer>>,
     /// Whether this process may write.
@@ -139,7 +141,7 @@ impl ConfigurationKeeper {
         held: &ValidatingWebhookConfiguration,
     ) -> Result<Written, Trouble> {
         let bundle = self.issuer.borrow_and_update().bundle().to_pem();
-        let patch = match stands(held, &bundle) {
+        let patch = match stands(held, &self.namespace, &bundle) {
             Stands::Right => return Ok(Written::Nothing),
             Stands::NotOurs => return Ok(Written::NotOurs),
             Stands::Behind(patch) => Patch::Strategic(patch),

@@ -37,7 +37,7 @@ const CONNECTIONS: usize = 64;
 /// How many are read at a time; more wait, as each may take so much memory and a core.
 const AT_ONCE: usize = 8;
 /// For how long they wait. The API server itself does not wait for longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the webhook is made of. Clones share it.
 #[derive(Clone, Debug)]
@@ -70,13 +70,14 @@ impl Webhook {
 }
 
 async fn validate(State(webhook): State<Webhook>, body: Body) -> Response {
-    let Ok(Ok(_place)) = tokio::time::timeout(PATIENCE, webhook.places.clone().acquire_owned()).await else {
-        webhook.metrics.count("busy");
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many reviews are under way\n").into_response();
-    };
+    // Whoever sends slowly takes nobody's place.
     let Ok(Ok(body)) = tokio::time::timeout(PATIENCE, to_bytes(body, LARGEST)).await else {
         webhook.metrics.count("malformed");
         return (StatusCode::PAYLOAD_TOO_LARGE, "the review is too large, or too slow\n").into_response();
+    };
+    let Ok(Ok(_place)) = tokio::time::timeout(PATIENCE, webhook.places.clone().acquire_owned()).await else {
+        webhook.metrics.count("busy");
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many reviews are under way\n").into_response();
     };
     // A large one takes a while, and would hold up everything else that runs on this thread.
     let answered = tokio::task::spawn_blocking(move || review::answer(&body)).await;

@@ -227,6 +227,7 @@ impl Cluster {
             let keeper = ConfigurationKeeper {
                 client: self.client.clone(),
                 name: config.configuration.clone(),
+                namespace: self.namespace.clone(),
                 issuer: signing.issuer.clone(),
                 leadership: leadership.clone(),
                 latest: latest(signing.follower),
