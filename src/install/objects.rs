@@ -124,7 +124,7 @@ fn ports(expected: &Expected, live: &Value) -> Vec<Finding> {
     missing.collect()
 }
 
-/// Whether the API server is led to the authority, asks about the same objects, and can verify who answers.
+/// Whether the API server is led to the authority, asks about the same objects, and has roots to verify who answers.
 fn webhook(expected: &Expected, live: &Value) -> Vec<Finding> {
     let wanted = expected.body.pointer("/webhooks/0");
     let name = wanted.and_then(|one| one.get("name"));
@@ -141,11 +141,7 @@ fn webhook(expected: &Expected, live: &Value) -> Vec<Finding> {
         let says = "it does not lead the API server to the authority's Service".to_owned();
         return vec![differs(expected, says, APPLY.to_owned())];
     }
-    let asks = |one: &Value| {
-        let rules = one.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
-        rules.iter().filter_map(|rule| rule.get("resources")).cloned().collect::<Vec<_>>()
-    };
-    if asks(wanted) != asks(given) {
+    if !asks_alike(wanted, given) {
         return vec![differs(expected, "it asks about other objects".to_owned(), APPLY.to_owned())];
     }
     match given.pointer("/clientConfig/caBundle").and_then(Value::as_str).is_none_or(str::is_empty) {
@@ -157,6 +153,25 @@ fn webhook(expected: &Expected, live: &Value) -> Vec<Finding> {
         }
         false => Vec::new(),
     }
+}
+
+/// Whether the API server asks about the same objects, and passes over none of them. Fields that it fills in itself do not count.
+fn asks_alike(wanted: &Value, given: &Value) -> bool {
+    let rules = |one: &Value| one.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
+    let (wanted, held) = (rules(wanted), rules(given));
+    let is_alike = |(wanted, held): (&Value, &Value)| {
+        let fields = wanted.as_object().into_iter().flatten();
+        fields.into_iter().all(|(name, value)| held.get(name) == Some(value))
+    };
+    let is_empty = |name: &str| match given.get(name) {
+        None | Some(Value::Null) => true,
+        Some(Value::Object(all)) => all.is_empty(),
+        Some(Value::Array(all)) => all.is_empty(),
+        Some(_) => false,
+    };
+    wanted.len() == held.len()
+        && wanted.iter().zip(&held).all(is_alike)
+        && ["namespaceSelector", "objectSelector", "matchConditions"].into_iter().all(is_empty)
 }
 
 fn differs(expected: &Expected, says: String, fix: String) -> Finding {

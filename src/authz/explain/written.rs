@@ -130,12 +130,36 @@ fn all_text(kind: Kind, all: &[(Atom, bool)]) -> String {
         (Kind::TrustDomain, [Atom::PeerIsWorkload, Atom::PeerUri(Pattern::Contains(end))]) => {
             format!("*{}", end.strip_suffix("/ns/").unwrap_or(end))
         }
+        // Of names that have not the form of a workload's.
+        (Kind::TrustDomain, [Atom::PeerUri(Pattern::Contains(end))]) => {
+            format!("*{}", end.strip_suffix('/').unwrap_or(end))
+        }
         (
             Kind::Namespace,
-            [Atom::PeerUri(Pattern::Contains(start)), Atom::PeerUri(Pattern::Contains(end))],
+            [
+                Atom::PeerIsWorkload,
+                Atom::PeerUri(Pattern::Contains(start)),
+                Atom::PeerUri(Pattern::Contains(end)),
+            ]
+            | [Atom::PeerUri(Pattern::Contains(start)), Atom::PeerUri(Pattern::Contains(end))],
         ) => {
             let start = start.strip_prefix("/ns/").unwrap_or(start);
-            format!("{start}*{}", end.strip_suffix("/sa/").unwrap_or(end))
+            let end = end.strip_suffix("/sa/").or_else(|| end.strip_suffix('/')).unwrap_or(end);
+            format!("{start}*{end}")
+        }
+        (
+            Kind::Account,
+            [Atom::PeerUri(Pattern::Prefix(_)), Atom::PeerUri(Pattern::Suffix(id) | Pattern::Contains(id))],
+        ) => account(id.trim_end_matches('/')).unwrap_or_else(|| id.to_string()),
+        (
+            Kind::Account,
+            [
+                Atom::PeerUri(Pattern::Contains(of)),
+                Atom::PeerUri(Pattern::Suffix(name) | Pattern::Contains(name)),
+            ],
+        ) => {
+            let namespace = of.trim_start_matches("/ns/").trim_end_matches('/');
+            format!("{namespace}/{}", name.trim_start_matches("/sa/").trim_end_matches('/'))
         }
         (
             _,
@@ -162,9 +186,12 @@ fn all_text(kind: Kind, all: &[(Atom, bool)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::authz::model::Shape;
+    use serde_json::json;
 
     use super::*;
+    use crate::authz::model::Shape;
+    use crate::authz::resource::Resource;
+    use crate::authz::resource::Spec;
 
     fn uri(pattern: Pattern) -> Value {
         Value::Is(Atom::PeerUri(pattern))
@@ -212,5 +239,33 @@ mod tests {
             ],
         };
         assert_eq!(values(&term), ["shop/web"]);
+    }
+
+    #[test]
+    fn what_is_lowered_reads_as_it_was_written_whether_it_lets_in_or_keeps_out() {
+        for (field, text) in [
+            ("principals", "td/ns/a/sa/b"),
+            ("principals", "*/sa/b"),
+            ("namespaces", "shop"),
+            ("namespaces", "sh*"),
+            ("namespaces", "*-prod"),
+            ("namespaces", "a*b"),
+            ("serviceAccounts", "shop/web"),
+            ("trustDomains", "td"),
+            ("trustDomains", "*.org"),
+        ] {
+            for action in ["ALLOW", "DENY"] {
+                let object = json!({
+                    "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+                    "metadata": {"namespace": "shop", "name": "p"},
+                    "spec": {"action": action, "rules": [{"from": [{"source": {field: [text]}}]}]},
+                });
+                let Spec::AuthorizationPolicy(lowered) = Resource::read(&object).unwrap().spec else {
+                    panic!("it is another kind")
+                };
+                let term = &lowered.policy.rules[0].from[0].terms[0];
+                assert_eq!(values(term), [text], "{action} {field}");
+            }
+        }
     }
 }

@@ -75,7 +75,8 @@ fn mode(spec: &Place<'_>, is_sound: bool) -> RbacMode {
     let inclusion = extent(spec, "inclusion");
     let exclusion = extent(spec, "exclusion");
     match (mode, inclusion, exclusion) {
-        (Some(0), _, _) => RbacMode::Off,
+        // What is not known might have switched something on.
+        (Some(0), _, _) if is_sound => RbacMode::Off,
         // What is not known might have been more to include.
         (Some(2), Some(inclusion), _) if is_sound => RbacMode::Inclusion(inclusion),
         (Some(3), _, Some(exclusion)) => RbacMode::Exclusion(exclusion),
