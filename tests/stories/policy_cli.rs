@@ -175,6 +175,43 @@ async fn expectations_are_tested_and_a_change_is_told_before_it_is_made() {
         .is_golden("diff-access-log");
 }
 
+/// A file of that text in a scratch directory.
+fn written(dir: &Path, name: &str, text: &str) -> String {
+    let file = dir.join(name);
+    std::fs::create_dir_all(file.parent().expect("it is in a directory")).expect("a directory can be made");
+    std::fs::write(&file, text).expect("a file can be written");
+    file.to_str().expect("its name is text").to_owned()
+}
+
+/// A policy of namespace `shop` with that spec.
+fn policy(name: &str, spec: &str) -> String {
+    object("AuthorizationPolicy", name, spec)
+}
+
+fn object(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {spec}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_a_log_that_nothing_decides_are_not_told_to_be_the_same() {
+    let dir = scratch("policy-undecided");
+    let of = |name: &str| {
+        policy("a", &format!("{{ rules: [{{ from: [{{ source: {{ namespaces: [{name}] }} }}] }}] }}"))
+    };
+    let (old, new) = (written(&dir, "old.yaml", &of("a")), written(&dir, "new.yaml", &of("b")));
+    let over_log = ["--workload", "shop/api", "--access-log", "access.log"];
+    let told = types(&[&["diff", &old, &new], &over_log[..]].concat()).await;
+    assert_eq!((told.code, told.stdout.contains("2 of them cannot be decided")), (2, true), "{told:?}");
+    let told = types(&[&["diff", &old, &new, "--output", "json"], &over_log[..]].concat()).await;
+    assert_eq!((told.json()["changed"].as_u64(), told.json()["undecided"].as_u64()), (Some(0), Some(2)));
+    let asking = of("a") + &policy("b", "{ action: CUSTOM, provider: { name: ext }, rules: [{}] }");
+    let asking = written(&dir, "asking.yaml", &asking);
+    let told = types(&[&["diff", &old, &asking], &over_log[..]].concat()).await;
+    assert_eq!((told.code, told.stdout.contains("`ext` is asked first")), (1, true), "{told:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_is_told_with_its_path_and_warnings_count_if_they_shall() {
     let broken = types(&["validate", "broken"]).await;

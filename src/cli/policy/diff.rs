@@ -104,7 +104,7 @@ impl Diff {
             || text(&compared, self.trial.show, seed),
             &to_json(&compared, self.trial.show, seed).to_string(),
         );
-        Ok(if is_same(&compared) { Answer::Yes } else { Answer::No })
+        Ok(answer(&compared))
     }
 }
 
@@ -131,9 +131,14 @@ pub(super) fn drawn_on(
     Compared { comparison: pair.on_drawn(count, seed), workload }
 }
 
-/// Whether no decision was seen to change.
-pub(super) fn is_same(compared: &[Compared]) -> bool {
-    compared.iter().all(|one| one.comparison.changed == 0)
+/// How it ends: that something changes is certain; that nothing does, only where all that was tried was decided.
+pub(super) fn answer(compared: &[Compared]) -> Answer {
+    let totals = Totals::of(compared);
+    match (totals.changed, totals.undecided) {
+        (0, 0) => Answer::Yes,
+        (0, _) => Answer::Unknown,
+        _ => Answer::No,
+    }
 }
 
 /// The requests of access logs. Lines that cannot be read are counted and told.
@@ -183,7 +188,7 @@ pub(super) fn text(compared: &[Compared], show: usize, seed: Option<u64>) -> Str
         }
         out.push('\n');
     }
-    let (tried, changed) = totals(compared);
+    let Totals { tried, changed, undecided } = Totals::of(compared);
     let how = match seed {
         Some(seed) => format!("made up with seed {seed}"),
         None => "of access logs".to_owned(),
@@ -193,15 +198,34 @@ pub(super) fn text(compared: &[Compared], show: usize, seed: Option<u64>) -> Str
         "{changed} of {tried} requests are decided otherwise ({how}; {})",
         words::count(compared.len(), "workload")
     );
+    if undecided > 0 {
+        let _ = writeln!(
+            out,
+            "{undecided} of them cannot be decided, neither before nor after: too little is known of them"
+        );
+    }
     if changed == 0 {
         out.push_str("that none was found is no proof that there is none\n");
     }
     out
 }
 
-fn totals(compared: &[Compared]) -> (usize, usize) {
-    let tried = compared.iter().map(|one| one.comparison.tried).sum();
-    (tried, compared.iter().map(|one| one.comparison.changed).sum())
+/// What came of it for all workloads.
+struct Totals {
+    tried: usize,
+    changed: usize,
+    undecided: usize,
+}
+
+impl Totals {
+    fn of(compared: &[Compared]) -> Self {
+        let sum = |count: fn(&Comparison) -> usize| compared.iter().map(|one| count(&one.comparison)).sum();
+        Self {
+            tried: sum(|one| one.tried),
+            changed: sum(|one| one.changed),
+            undecided: sum(|one| one.undecided),
+        }
+    }
 }
 
 fn of_change(out: &mut String, change: &Change) {
@@ -226,7 +250,8 @@ fn why(said: &Said) -> String {
         (None, Verdict::Depends) => "what is not known decides".to_owned(),
     };
     if let Some(provider) = &said.asks {
-        let _ = write!(text, "; `{provider}` is asked first");
+        let may = if said.asks_depends { "may be" } else { "is" };
+        let _ = write!(text, "; `{provider}` {may} asked first");
     }
     text
 }
@@ -254,7 +279,7 @@ fn parts(facts: &Facts) -> Vec<String> {
 
 /// For machines.
 pub(super) fn to_json(compared: &[Compared], show: usize, seed: Option<u64>) -> Value {
-    let (tried, changed) = totals(compared);
+    let Totals { tried, changed, undecided } = Totals::of(compared);
     let of_workload = |one: &Compared| {
         let changes = one.comparison.changes.iter().take(show).map(|change| {
             json!({
@@ -268,13 +293,15 @@ pub(super) fn to_json(compared: &[Compared], show: usize, seed: Option<u64>) -> 
             "workload": explain::of_workload(&one.workload),
             "tried": one.comparison.tried,
             "changed": one.comparison.changed,
+            "undecided": one.comparison.undecided,
             "changes": changes.collect::<Vec<_>>(),
         })
     };
     json!({
-        "same": changed == 0,
+        "same": changed == 0 && undecided == 0,
         "tried": tried,
         "changed": changed,
+        "undecided": undecided,
         "seed": seed,
         "workloads": compared.iter().map(of_workload).collect::<Vec<_>>(),
     })

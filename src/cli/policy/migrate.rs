@@ -61,7 +61,7 @@ impl Migrate {
         });
         let yaml = yaml(&migration)?;
         console.show(|| yaml, &json.to_string());
-        Ok(if diff::is_same(&compared) { Answer::Yes } else { Answer::No })
+        Ok(diff::answer(&compared))
     }
 }
 

@@ -129,10 +129,12 @@ enum PolicyCommand {
     /// that either set selects in another way. The same seed makes up the same. It is said how many were tried: that none of
     /// them changes is no proof.
     ///
-    /// JSON: one object: same, tried, changed, seed, and workloads, a list: workload, tried, changed, changes (old, new: decision,
-    /// asks, rule; requests; example).
+    /// A request of an access log that neither set decides, for too little is known of it, is counted as undecided.
     ///
-    /// Exit codes: 0 no decision was seen to change; 1 some do; 2 an error.
+    /// JSON: one object: same, tried, changed, undecided, seed, and workloads, a list: workload, tried, changed, undecided, changes
+    /// (old, new: decision, asks, asks_depends, rule; requests; example).
+    ///
+    /// Exit codes: 0 no decision was seen to change; 1 some do; 2 none was, and some requests are undecided; or an error.
     #[command(verbatim_doc_comment)]
     Diff(Box<diff::Diff>),
     /// Say what of policies cannot be read, or may not mean what it seems to
