@@ -335,3 +335,33 @@ async fn the_policies_and_pods_of_a_cluster_are_asked_about_as_those_of_files() 
     let read = types(&[&["validate"], &of[..]].concat()).await;
     assert_eq!((read.code, read.json()["objects"].as_u64()), (0, Some(1)), "{read:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_other_tokens_are_believed_or_plain_text_is_no_longer_is_a_change() {
+    let dir = scratch("policy-terms");
+    let issuer = |keys: &str| {
+        let rule = format!("{{ issuer: 'https://a', jwksUri: 'https://{keys}/keys' }}");
+        object("RequestAuthentication", "tokens", &format!("{{ jwtRules: [{rule}] }}"))
+    };
+    let strict = issuer("a") + &object("PeerAuthentication", "tls", "{ mtls: { mode: STRICT } }");
+    let (old, other) = (written(&dir, "a.yaml", &issuer("a")), written(&dir, "b.yaml", &issuer("b")));
+    let strict = written(&dir, "strict.yaml", &strict);
+    let renamed = written(&dir, "renamed.yaml", &issuer("a").replace("name: tokens", "name: other"));
+    for (new, code, field, said) in [
+        (
+            &other,
+            1,
+            "tokens",
+            "was: those of https://a, as rule 0 of RequestAuthentication shop/tokens has it",
+        ),
+        (&strict, 1, "mtls", "was: PERMISSIVE\n    is:  STRICT"),
+        (&renamed, 0, "changes", "0 of 200 requests"),
+    ] {
+        let of = ["diff", &old, new, "--requests", "200", "--workload", "shop/api"];
+        let told = types(&of).await;
+        assert_eq!((told.code, told.stdout.contains(said)), (code, true), "{told:?}");
+        let told = types(&[&of[..], &["--output", "json"]].concat()).await.json();
+        assert_eq!(told["same"], code == 0);
+        assert_eq!(told["workloads"][0][field]["old"].is_null(), code == 0, "{told}");
+    }
+}

@@ -27,6 +27,7 @@ use crate::cli::policy::mesh::RawMesh;
 use crate::cli::policy::mesh::RawWorkload;
 use crate::cli::policy::request::read_text;
 use crate::cli::policy::sources::Loaded;
+use crate::cli::policy::terms::Terms;
 use crate::cli::words;
 
 /// The fewest requests that each workload is tried with.
@@ -77,6 +78,25 @@ impl Trial {
 pub(super) struct Compared {
     workload: Workload,
     comparison: Comparison,
+    terms: Terms,
+}
+
+impl Compared {
+    /// What `compare` makes of the policies that apply to `workload`, and what else of theirs is otherwise.
+    fn of(
+        (old, new): (&Loaded, &Loaded),
+        workload: Workload,
+        mesh: &Mesh,
+        compare: impl FnOnce(Pair) -> Comparison,
+    ) -> Self {
+        let (old, new) = (old.apply(&workload, mesh), new.apply(&workload, mesh));
+        let terms = Terms::between(&old, &new);
+        Self { comparison: compare(Pair::new(old.policies, new.policies)), terms, workload }
+    }
+
+    fn is_same(&self) -> bool {
+        self.comparison.changed == 0 && self.terms.is_same()
+    }
 }
 
 impl Diff {
@@ -95,8 +115,7 @@ impl Diff {
                     )
                 })?;
                 let requests = logged(&self.logs, console)?;
-                let pair = Pair::new(old.policies(&workload, &mesh), new.policies(&workload, &mesh));
-                vec![Compared { workload, comparison: pair.on_recorded(requests) }]
+                vec![Compared::of((&old, &new), workload, &mesh, |pair| pair.on_recorded(requests))]
             }
         };
         let seed = self.logs.is_empty().then_some(self.trial.seed);
@@ -127,17 +146,15 @@ pub(super) fn drawn_on(
     count: usize,
     seed: u64,
 ) -> Compared {
-    let pair = Pair::new(old.policies(&workload, mesh), new.policies(&workload, mesh));
-    Compared { comparison: pair.on_drawn(count, seed), workload }
+    Compared::of((old, new), workload, mesh, |pair| pair.on_drawn(count, seed))
 }
 
 /// How it ends: that something changes is certain; that nothing does, only where all that was tried was decided.
 pub(super) fn answer(compared: &[Compared]) -> Answer {
-    let totals = Totals::of(compared);
-    match (totals.changed, totals.undecided) {
-        (0, 0) => Answer::Yes,
-        (0, _) => Answer::Unknown,
-        _ => Answer::No,
+    match (compared.iter().all(Compared::is_same), Totals::of(compared).undecided) {
+        (false, _) => Answer::No,
+        (true, 0) => Answer::Yes,
+        (true, _) => Answer::Unknown,
     }
 }
 
@@ -177,8 +194,11 @@ fn listed(files: &[PathBuf]) -> String {
 /// In words.
 pub(super) fn text(compared: &[Compared], show: usize, seed: Option<u64>) -> String {
     let mut out = String::new();
-    for one in compared.iter().filter(|one| one.comparison.changed > 0) {
+    for one in compared.iter().filter(|one| !one.is_same()) {
         let _ = writeln!(out, "{}", mesh::told(&one.workload));
+        for line in one.terms.lines() {
+            let _ = writeln!(out, "{line}");
+        }
         for change in one.comparison.changes.iter().take(show) {
             of_change(&mut out, change);
         }
@@ -289,7 +309,10 @@ pub(super) fn to_json(compared: &[Compared], show: usize, seed: Option<u64>) -> 
                 "example": parts(&change.example),
             })
         });
+        let (tokens, mtls) = one.terms.to_json();
         json!({
+            "tokens": tokens,
+            "mtls": mtls,
             "workload": explain::of_workload(&one.workload),
             "tried": one.comparison.tried,
             "changed": one.comparison.changed,
@@ -298,7 +321,7 @@ pub(super) fn to_json(compared: &[Compared], show: usize, seed: Option<u64>) -> 
         })
     };
     json!({
-        "same": changed == 0 && undecided == 0,
+        "same": answer(compared) == Answer::Yes,
         "tried": tried,
         "changed": changed,
         "undecided": undecided,
