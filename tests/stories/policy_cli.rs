@@ -365,3 +365,33 @@ async fn that_other_tokens_are_believed_or_plain_text_is_no_longer_is_a_change()
         assert_eq!(told["workloads"][0][field]["old"].is_null(), code == 0, "{told}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_do_not_count_where_no_token_is_verified() {
+    let dir = scratch("policy-claims");
+    let asks = policy("a", "{ rules: [{ when: [{ key: 'request.auth.claims[team]', values: [a] }] }] }");
+    let verified = object("RequestAuthentication", "t", "{ jwtRules: [{ issuer: 'https://a' }] }");
+    let (bare, whole) =
+        (written(&dir, "bare.yaml", &asks), written(&dir, "whole.yaml", &(asks.clone() + &verified)));
+    let cases = |expect: &str| {
+        format!(
+            "workload: shop/api\ncases:\n- name: a\n  request: {{ from: shop/web, claims: {{ iss: 'https://a', sub: b, team: a }} }}\n  expect: {expect}\n"
+        )
+    };
+    let (allow, deny) =
+        (written(&dir, "allow.yaml", &cases("allow")), written(&dir, "deny.yaml", &cases("deny")));
+    let said = "no RequestAuthentication applies to this workload";
+    let claims = ["--claim", "iss=https://a", "--claim", "sub=b", "--claim", "team=a"];
+    for (policies, code, test) in [(&bare, 1, &deny), (&whole, 0, &allow)] {
+        let of = ["--policies", policies, "--workload", "shop/api"];
+        let explained = types(&[&["explain", "--from", "shop/web"], &of[..], &claims].concat()).await;
+        assert_eq!((explained.code, explained.stdout.contains(said)), (code, code == 1), "{explained:?}");
+        let can = types(&[&["can", "shop/web", "call"], &of[..], &claims].concat()).await;
+        assert_eq!(can.code, code, "{can:?}");
+        let who = types(&[&["can", "--who", "--output", "json"], &of[..], &claims].concat()).await;
+        let decision = if code == 0 { "allow" } else { "deny" };
+        assert_eq!(who.json()["callers"][0]["decision"], decision, "{who:?}");
+        let tested = types(&["test", test, "--policies", policies]).await;
+        assert_eq!((tested.code, tested.stdout.contains(said)), (0, code == 1), "{tested:?}");
+    }
+}

@@ -96,6 +96,9 @@ fn text(tested: &[Tested], failed: usize) -> String {
                 }
             }
         }
+        for remark in &one.explanation.remarks {
+            let _ = writeln!(out, "      {remark}");
+        }
     }
     let _ = writeln!(out, "{}, {failed} failed", words::count(tested.len(), "case"));
     out

@@ -3,7 +3,6 @@
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -14,7 +13,6 @@ use crate::authz::Mesh;
 use crate::authz::Service;
 use crate::authz::Workload;
 use crate::authz::apply;
-use crate::authz::model::Policy;
 use crate::authz::resource::Resource;
 use crate::authz::resource::Severity;
 use crate::authz::resource::from_yaml;
@@ -155,11 +153,6 @@ impl Loaded {
     /// What applies to `workload`.
     pub(super) fn apply(&self, workload: &Workload, mesh: &Mesh) -> Applied {
         apply(self.all(), workload, mesh)
-    }
-
-    /// The policies of `workload`.
-    pub(super) fn policies(&self, workload: &Workload, mesh: &Mesh) -> Vec<Arc<Policy>> {
-        self.apply(workload, mesh).policies
     }
 
     /// Says what cannot be read, and so reduces access. What is only doubtful is for `burgrave policy validate` to say.
