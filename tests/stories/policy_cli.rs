@@ -329,11 +329,39 @@ async fn the_policies_and_pods_of_a_cluster_are_asked_about_as_those_of_files() 
         callers.iter().any(|one| one["who"] == format!("spiffe://cluster.local/ns/{shop}/sa/api")),
         "{who:?}"
     );
+    // A waypoint stands before services by its labels, and not as a sidecar.
+    let waypoint = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "way-1", "namespace": shop, "labels": {
+            "gateway.networking.k8s.io/gateway-name": "way", "gateway.istio.io/managed": "istio.io-mesh-controller",
+        }},
+        "spec": { "serviceAccountName": "api", "containers": [{ "name": "c", "image": "i" }] },
+    });
+    apply(&client, &waypoint).await;
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "api", "namespace": shop, "labels": { "istio.io/use-waypoint": "way" } },
+        "spec": { "selector": { "app": "api" }, "ports": [{ "port": 80 }] },
+    });
+    apply(&client, &service).await;
+    let of_service = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": { "name": "at-waypoint", "namespace": shop },
+        "spec": { "action": "DENY", "rules": [{}], "targetRefs": [{ "kind": "Service", "group": "", "name": "api" }] },
+    });
+    apply(&client, &of_service).await;
+    let way = format!("{shop}/way-1");
+    let at = types(&[&["can", &web, "call", &way, "--method", "GET"], &of[..]].concat()).await;
+    let by = format!("AuthorizationPolicy {shop}/at-waypoint");
+    assert_eq!((at.code, at.json()["applies"][0].as_str()), (1, Some(by.as_str())), "{at:?}");
+    let domain = ["--method", "GET", "--cluster-domain", "corp"];
+    let named = types(&[&["can", &web, "call", &workload], &domain[..], &of].concat()).await.json();
+    assert_eq!(named["workload"]["services"], json!([format!("api.{shop}.svc.corp")]));
     let absent = types(&["can", &web, "call", &other, "--cluster", "--kubeconfig", kubeconfig]).await;
     assert_eq!(absent.code, 2, "{absent:?}");
     assert!(absent.stderr.contains("there is no pod `other` in namespace"), "{absent:?}");
     let read = types(&[&["validate"], &of[..]].concat()).await;
-    assert_eq!((read.code, read.json()["objects"].as_u64()), (0, Some(1)), "{read:?}");
+    assert_eq!((read.code, read.json()["objects"].as_u64()), (0, Some(2)), "{read:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -144,7 +144,7 @@ impl Can {
         let (loaded, cluster) = self.sources.load().await?;
         loaded.warn(console);
         let known = match (&cluster, &self.workload.workload) {
-            (Some(cluster), Some(name)) => Some(cluster.workload(name).await?),
+            (Some(cluster), Some(name)) => Some(cluster.workload(name, &self.workload.cluster_domain).await?),
             _ => None,
         };
         let called = match self.workload.resolve(known)? {

@@ -51,14 +51,14 @@ impl Test {
         let (loaded, cluster) = self.sources.load().await?;
         loaded.warn(console);
         let known = match (&cluster, &self.workload.workload) {
-            (Some(cluster), Some(name)) => Some(cluster.workload(name).await?),
+            (Some(cluster), Some(name)) => Some(cluster.workload(name, &self.workload.cluster_domain).await?),
             _ => None,
         };
         let common = self.workload.resolve(known)?;
         let mut tested = Vec::new();
         for file in &self.files {
             let name = file.display().to_string();
-            let cases = cases::read(&read_yaml(file)?, &mesh.trust_domain)
+            let cases = cases::read_in(&read_yaml(file)?, &mesh.trust_domain, &self.workload.cluster_domain)
                 .map_err(|error| anyhow::anyhow!("`{name}`: {error}"))?;
             for mut case in cases {
                 case.workload = case.workload.or_else(|| common.clone());

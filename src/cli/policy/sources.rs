@@ -81,7 +81,7 @@ impl RawSources {
     ) -> anyhow::Result<(Loaded, Workload)> {
         let (loaded, cluster) = self.load().await?;
         let known = match (&cluster, &workload.workload) {
-            (Some(cluster), Some(name)) => Some(cluster.workload(name).await?),
+            (Some(cluster), Some(name)) => Some(cluster.workload(name, &workload.cluster_domain).await?),
             _ => None,
         };
         let workload = workload.resolve(known)?.context(
