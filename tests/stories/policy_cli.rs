@@ -423,3 +423,87 @@ async fn claims_do_not_count_where_no_token_is_verified() {
         assert_eq!((tested.code, tested.stdout.contains(said)), (0, code == 1), "{tested:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_is_named_is_read_and_what_cannot_be_read_leaves_nothing_decided() {
+    let dir = scratch("policy-sources");
+    let good = written(&dir, "good.yaml", &policy("a", "{ rules: [{}] }"));
+    let bad =
+        object("AuthorizationPolicy", "b", "{}").replace("security.istio.io/v1", "security.istio.io/v7");
+    let bad = written(&dir, "bad/bad.yaml", &bad);
+    let validated = types(&["validate", &good, "--policies", &bad]).await;
+    assert_eq!(validated.code, 1, "{validated:?}");
+    let case =
+        "workload: shop/api\ncases:\n- request: { from: shop/web, method: GET, path: / }\n  expect: allow\n";
+    let case = written(&dir, "cases.txt", case);
+    let both = ["--policies", &good, "--policies", &bad];
+    for command in [
+        &["explain", "--from", "shop/web", "--workload", "shop/api"][..],
+        &["can", "shop/web", "call", "shop/api"],
+        &["can", "--who", "call", "shop/api"],
+        &["can", "--what", "shop/web", "call"],
+        &["test", &case],
+    ] {
+        let told = types(&[command, &both[..]].concat()).await;
+        assert_eq!((told.code, told.stdout.as_str()), (2, ""), "{command:?} {told:?}");
+        assert!(told.stderr.contains(&bad) && told.stderr.contains("1 object cannot be read"), "{told:?}");
+    }
+    let told = types(&["diff", &good, &bad]).await;
+    assert_eq!((told.code, told.stderr.contains("1 object cannot be read")), (2, true), "{told:?}");
+    assert_eq!(types(&["test", &case, "--policies", &good]).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_one_object_in_two_files_the_last_counts_and_mounted_files_are_read_once() {
+    let dir = scratch("policy-twice");
+    let of = |methods: &str| {
+        policy("a", &format!("{{ rules: [{{ to: [{{ operation: {{ methods: [{methods}] }} }}] }}] }}"))
+    };
+    written(&dir, "twice/a.yaml", &of("GET"));
+    written(&dir, "twice/b.yaml", &of("PUT"));
+    written(&dir, "twice/..2026/a.yaml", &of("DELETE"));
+    let twice = dir.join("twice");
+    let twice = twice.to_str().unwrap();
+    for (method, code) in [("GET", 1), ("PUT", 0), ("DELETE", 1)] {
+        let told = types(&["can", "a/b", "call", "shop/api", "--method", method, "--policies", twice]).await;
+        assert_eq!((told.code, told.stderr.matches("that one counts").count()), (code, 1), "{told:?}");
+    }
+    let validated = types(&["validate", twice, "--output", "json"]).await;
+    assert_eq!((validated.code, validated.json()["objects"].as_u64()), (0, Some(2)), "{validated:?}");
+    assert_eq!(types(&["validate", twice, "--strict"]).await.code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workloads_that_are_too_many_to_be_tried_are_told() {
+    let dir = scratch("policy-many");
+    let one = |at: usize| {
+        policy(
+            &format!("p{at}"),
+            &format!("{{ selector: {{ matchLabels: {{ app: a{at} }} }}, rules: [{{}}] }}"),
+        )
+    };
+    let many = written(&dir, "many.yaml", &(0..501).map(one).collect::<String>());
+    let told = types(&["diff", &many, &many, "--requests", "1"]).await;
+    assert_eq!(
+        (told.code, told.stdout.contains("2 more workloads selected in other ways")),
+        (2, true),
+        "{told:?}"
+    );
+    let told = types(&["diff", &many, &many, "--requests", "1", "--output", "json"]).await.json();
+    assert_eq!((told["left_out"].as_u64(), told["same"].as_bool()), (Some(2), Some(false)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_said_of_a_request_makes_it_one() {
+    for said in [
+        ["--host", "a"],
+        ["--header", "a: b"],
+        ["--claim", "iss=a"],
+        ["--port", "80"],
+        ["--source-ip", "10.0.0.1"],
+    ] {
+        let of = ["explain", "--policies", "policies", "--workload", "shop/api"];
+        let told = types(&[&of[..], &said].concat()).await;
+        assert!(told.stdout.starts_with("a workload in namespace shop"), "{told:?}");
+    }
+}

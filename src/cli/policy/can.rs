@@ -142,14 +142,23 @@ impl Can {
         let facts = self.request.facts(&mesh.trust_domain)?;
         anyhow::ensure!(facts.peer.is_known(), "it is not said who calls: `can --what SOURCE call`");
         let (loaded, cluster) = self.sources.load().await?;
-        loaded.warn(console);
+        loaded.whole(console)?;
         let known = match (&cluster, &self.workload.workload) {
             (Some(cluster), Some(name)) => Some(cluster.workload(name, &self.workload.cluster_domain).await?),
             _ => None,
         };
         let called = match self.workload.resolve(known)? {
             Some(one) => vec![one],
-            None => workloads::selected(loaded.all(), mesh),
+            None => {
+                let selected = workloads::selected(loaded.all(), mesh);
+                if selected.left_out > 0 {
+                    let more = words::count(selected.left_out, "more workload");
+                    console.remark(&format!(
+                        "burgrave: {more} left out; ask about one: `--workload NAMESPACE/APP`\n"
+                    ));
+                }
+                selected.workloads
+            }
         };
         let reached: Vec<Reached> = called
             .into_iter()

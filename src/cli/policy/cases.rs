@@ -49,7 +49,7 @@ impl Test {
     pub(super) async fn run(self, console: &mut Console) -> anyhow::Result<Answer> {
         let mesh = self.mesh.resolve();
         let (loaded, cluster) = self.sources.load().await?;
-        loaded.warn(console);
+        loaded.whole(console)?;
         let known = match (&cluster, &self.workload.workload) {
             (Some(cluster), Some(name)) => Some(cluster.workload(name, &self.workload.cluster_domain).await?),
             _ => None,

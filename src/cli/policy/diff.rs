@@ -15,6 +15,7 @@ use crate::authz::compare::Comparison;
 use crate::authz::compare::Pair;
 use crate::authz::compare::Said;
 use crate::authz::compare::workloads;
+use crate::authz::compare::workloads::Selected;
 use crate::authz::explain::explain as explanation_of;
 use crate::authz::explain::explanation::Verdict;
 use crate::authz::explain::facts::Facts;
@@ -74,14 +75,22 @@ impl Trial {
     }
 }
 
-/// What came of it for one workload.
+/// What came of it.
 pub(super) struct Compared {
+    /// For each workload that was tried.
+    pub(super) of: Vec<OfWorkload>,
+    /// How many workloads were not tried, for there are too many.
+    pub(super) left_out: usize,
+}
+
+/// What came of it for one workload.
+pub(super) struct OfWorkload {
     workload: Workload,
     comparison: Comparison,
     terms: Terms,
 }
 
-impl Compared {
+impl OfWorkload {
     /// What `compare` makes of the policies that apply to `workload`, and what else of theirs is otherwise.
     fn of(
         (old, new): (&Loaded, &Loaded),
@@ -103,8 +112,8 @@ impl Diff {
     pub(super) async fn run(self, console: &mut Console) -> anyhow::Result<Answer> {
         let mesh = self.mesh.resolve();
         let (old, new) = (Loaded::of(&[self.old])?, Loaded::of(&[self.new])?);
-        old.warn(console);
-        new.warn(console);
+        old.whole(console)?;
+        new.whole(console)?;
         let given = self.workload.resolve(None)?;
         let compared = match self.logs.is_empty() {
             true => drawn(&old, &new, given, &mesh, &self.trial),
@@ -115,7 +124,10 @@ impl Diff {
                     )
                 })?;
                 let requests = logged(&self.logs, console)?;
-                vec![Compared::of((&old, &new), workload, &mesh, |pair| pair.on_recorded(requests))]
+                {
+                    let of = OfWorkload::of((&old, &new), workload, &mesh, |pair| pair.on_recorded(requests));
+                    Compared { of: vec![of], left_out: 0 }
+                }
             }
         };
         let seed = self.logs.is_empty().then_some(self.trial.seed);
@@ -128,13 +140,14 @@ impl Diff {
 }
 
 /// Tries made-up requests on `given`, or on a workload for each way of being selected.
-fn drawn(old: &Loaded, new: &Loaded, given: Option<Workload>, mesh: &Mesh, trial: &Trial) -> Vec<Compared> {
-    let called = match given {
-        Some(one) => vec![one],
+fn drawn(old: &Loaded, new: &Loaded, given: Option<Workload>, mesh: &Mesh, trial: &Trial) -> Compared {
+    let Selected { workloads: called, left_out } = match given {
+        Some(one) => Selected { workloads: vec![one], left_out: 0 },
         None => workloads::selected(old.all().chain(new.all()), mesh),
     };
     let each = trial.each(called.len());
-    called.into_iter().map(|workload| drawn_on(old, new, workload, mesh, each, trial.seed)).collect()
+    let each = called.into_iter().map(|workload| drawn_on(old, new, workload, mesh, each, trial.seed));
+    Compared { of: each.collect(), left_out }
 }
 
 /// Tries `count` made-up requests on `workload`.
@@ -145,13 +158,13 @@ pub(super) fn drawn_on(
     mesh: &Mesh,
     count: usize,
     seed: u64,
-) -> Compared {
-    Compared::of((old, new), workload, mesh, |pair| pair.on_drawn(count, seed))
+) -> OfWorkload {
+    OfWorkload::of((old, new), workload, mesh, |pair| pair.on_drawn(count, seed))
 }
 
 /// How it ends: that something changes is certain; that nothing does, only where all that was tried was decided.
-pub(super) fn answer(compared: &[Compared]) -> Answer {
-    match (compared.iter().all(Compared::is_same), Totals::of(compared).undecided) {
+pub(super) fn answer(compared: &Compared) -> Answer {
+    match (compared.of.iter().all(OfWorkload::is_same), Totals::of(compared).undecided + compared.left_out) {
         (false, _) => Answer::No,
         (true, 0) => Answer::Yes,
         (true, _) => Answer::Unknown,
@@ -192,9 +205,9 @@ fn listed(files: &[PathBuf]) -> String {
 }
 
 /// In words.
-pub(super) fn text(compared: &[Compared], show: usize, seed: Option<u64>) -> String {
+pub(super) fn text(compared: &Compared, show: usize, seed: Option<u64>) -> String {
     let mut out = String::new();
-    for one in compared.iter().filter(|one| !one.is_same()) {
+    for one in compared.of.iter().filter(|one| !one.is_same()) {
         let _ = writeln!(out, "{}", mesh::told(&one.workload));
         for line in one.terms.lines() {
             let _ = writeln!(out, "{line}");
@@ -216,8 +229,15 @@ pub(super) fn text(compared: &[Compared], show: usize, seed: Option<u64>) -> Str
     let _ = writeln!(
         out,
         "{changed} of {tried} requests are decided otherwise ({how}; {})",
-        words::count(compared.len(), "workload")
+        words::count(compared.of.len(), "workload")
     );
+    if compared.left_out > 0 {
+        let _ = writeln!(
+            out,
+            "{} selected in other ways and not tried; `--workload` tries one",
+            words::count(compared.left_out, "more workload")
+        );
+    }
     if undecided > 0 {
         let _ = writeln!(
             out,
@@ -238,8 +258,9 @@ struct Totals {
 }
 
 impl Totals {
-    fn of(compared: &[Compared]) -> Self {
-        let sum = |count: fn(&Comparison) -> usize| compared.iter().map(|one| count(&one.comparison)).sum();
+    fn of(compared: &Compared) -> Self {
+        let sum =
+            |count: fn(&Comparison) -> usize| compared.of.iter().map(|one| count(&one.comparison)).sum();
         Self {
             tried: sum(|one| one.tried),
             changed: sum(|one| one.changed),
@@ -298,9 +319,9 @@ fn parts(facts: &Facts) -> Vec<String> {
 }
 
 /// For machines.
-pub(super) fn to_json(compared: &[Compared], show: usize, seed: Option<u64>) -> Value {
+pub(super) fn to_json(compared: &Compared, show: usize, seed: Option<u64>) -> Value {
     let Totals { tried, changed, undecided } = Totals::of(compared);
-    let of_workload = |one: &Compared| {
+    let of_workload = |one: &OfWorkload| {
         let changes = one.comparison.changes.iter().take(show).map(|change| {
             json!({
                 "old": change.old,
@@ -325,7 +346,8 @@ pub(super) fn to_json(compared: &[Compared], show: usize, seed: Option<u64>) -> 
         "tried": tried,
         "changed": changed,
         "undecided": undecided,
+        "left_out": compared.left_out,
         "seed": seed,
-        "workloads": compared.iter().map(of_workload).collect::<Vec<_>>(),
+        "workloads": compared.of.iter().map(of_workload).collect::<Vec<_>>(),
     })
 }

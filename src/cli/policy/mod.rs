@@ -133,10 +133,11 @@ enum PolicyCommand {
     /// A request of an access log that neither set decides, for too little is known of it, is counted as undecided. That other
     /// tokens are believed (RequestAuthentication) or mutual TLS is asked for otherwise (PeerAuthentication) is a change too.
     ///
-    /// JSON: one object: same, tried, changed, undecided, seed, and workloads, a list: workload, tried, changed, undecided, changes
+    /// JSON: one object: same, tried, changed, undecided, left_out, seed, and workloads, a list: workload, tried, changed, undecided, changes
     /// (old, new: decision, asks, asks_depends, rule; requests; example), tokens and mtls (null, or old and new).
     ///
-    /// Exit codes: 0 nothing was seen to change; 1 something does; 2 none was, and some requests are undecided; or an error.
+    /// Exit codes: 0 nothing was seen to change; 1 something does; 2 nothing was, and some requests are undecided or workloads
+    /// left out; or an error.
     #[command(verbatim_doc_comment)]
     Diff(Box<diff::Diff>),
     /// Say what of policies cannot be read, or may not mean what it seems to
