@@ -203,7 +203,7 @@ async fn requests_of_a_log_that_nothing_decides_are_not_told_to_be_the_same() {
     let (old, new) = (written(&dir, "old.yaml", &of("a")), written(&dir, "new.yaml", &of("b")));
     let over_log = ["--workload", "shop/api", "--access-log", "access.log"];
     let told = types(&[&["diff", &old, &new], &over_log[..]].concat()).await;
-    assert_eq!((told.code, told.stdout.contains("2 of them cannot be decided")), (2, true), "{told:?}");
+    assert_eq!((told.code, told.stdout.contains("2 of the others cannot be decided")), (2, true), "{told:?}");
     let told = types(&[&["diff", &old, &new, "--output", "json"], &over_log[..]].concat()).await;
     assert_eq!((told.json()["changed"].as_u64(), told.json()["undecided"].as_u64()), (Some(0), Some(2)));
     let asking = of("a") + &policy("b", "{ action: CUSTOM, provider: { name: ext }, rules: [{}] }");

@@ -241,7 +241,7 @@ pub(super) fn text(compared: &Compared, show: usize, seed: Option<u64>) -> Strin
     if undecided > 0 {
         let _ = writeln!(
             out,
-            "{undecided} of them cannot be decided, neither before nor after: too little is known of them"
+            "{undecided} of the others cannot be decided, neither before nor after: too little is known of them"
         );
     }
     if changed == 0 {

@@ -182,7 +182,7 @@ enum PolicyCommand {
     ///
     /// JSON: one object: policies; unsaid, a list: by, path, why; comparison, as of `burgrave policy diff`.
     ///
-    /// Exit codes: 0 no decision was seen to change; 1 some do; 2 an error.
+    /// Exit codes: 0 no decision was seen to change; 1 some do; 2 none was, and workloads are left out; or an error.
     #[command(verbatim_doc_comment)]
     Migrate(Box<migrate::Migrate>),
 }
