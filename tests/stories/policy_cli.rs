@@ -175,6 +175,43 @@ async fn expectations_are_tested_and_a_change_is_told_before_it_is_made() {
         .is_golden("diff-access-log");
 }
 
+/// A file of that text in a scratch directory.
+fn written(dir: &Path, name: &str, text: &str) -> String {
+    let file = dir.join(name);
+    std::fs::create_dir_all(file.parent().expect("it is in a directory")).expect("a directory can be made");
+    std::fs::write(&file, text).expect("a file can be written");
+    file.to_str().expect("its name is text").to_owned()
+}
+
+/// A policy of namespace `shop` with that spec.
+fn policy(name: &str, spec: &str) -> String {
+    object("AuthorizationPolicy", name, spec)
+}
+
+fn object(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {spec}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_a_log_that_nothing_decides_are_not_told_to_be_the_same() {
+    let dir = scratch("policy-undecided");
+    let of = |name: &str| {
+        policy("a", &format!("{{ rules: [{{ from: [{{ source: {{ namespaces: [{name}] }} }}] }}] }}"))
+    };
+    let (old, new) = (written(&dir, "old.yaml", &of("a")), written(&dir, "new.yaml", &of("b")));
+    let over_log = ["--workload", "shop/api", "--access-log", "access.log"];
+    let told = types(&[&["diff", &old, &new], &over_log[..]].concat()).await;
+    assert_eq!((told.code, told.stdout.contains("2 of the others cannot be decided")), (2, true), "{told:?}");
+    let told = types(&[&["diff", &old, &new, "--output", "json"], &over_log[..]].concat()).await;
+    assert_eq!((told.json()["changed"].as_u64(), told.json()["undecided"].as_u64()), (Some(0), Some(2)));
+    let asking = of("a") + &policy("b", "{ action: CUSTOM, provider: { name: ext }, rules: [{}] }");
+    let asking = written(&dir, "asking.yaml", &asking);
+    let told = types(&[&["diff", &old, &asking], &over_log[..]].concat()).await;
+    assert_eq!((told.code, told.stdout.contains("`ext` is asked first")), (1, true), "{told:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_is_told_with_its_path_and_warnings_count_if_they_shall() {
     let broken = types(&["validate", "broken"]).await;
@@ -292,9 +329,181 @@ async fn the_policies_and_pods_of_a_cluster_are_asked_about_as_those_of_files() 
         callers.iter().any(|one| one["who"] == format!("spiffe://cluster.local/ns/{shop}/sa/api")),
         "{who:?}"
     );
+    // A waypoint stands before services by its labels, and not as a sidecar.
+    let waypoint = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "way-1", "namespace": shop, "labels": {
+            "gateway.networking.k8s.io/gateway-name": "way", "gateway.istio.io/managed": "istio.io-mesh-controller",
+        }},
+        "spec": { "serviceAccountName": "api", "containers": [{ "name": "c", "image": "i" }] },
+    });
+    apply(&client, &waypoint).await;
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "api", "namespace": shop, "labels": { "istio.io/use-waypoint": "way" } },
+        "spec": { "selector": { "app": "api" }, "ports": [{ "port": 80 }] },
+    });
+    apply(&client, &service).await;
+    let of_service = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": { "name": "at-waypoint", "namespace": shop },
+        "spec": { "action": "DENY", "rules": [{}], "targetRefs": [{ "kind": "Service", "group": "", "name": "api" }] },
+    });
+    apply(&client, &of_service).await;
+    let way = format!("{shop}/way-1");
+    let at = types(&[&["can", &web, "call", &way, "--method", "GET"], &of[..]].concat()).await;
+    let by = format!("AuthorizationPolicy {shop}/at-waypoint");
+    assert_eq!((at.code, at.json()["applies"][0].as_str()), (1, Some(by.as_str())), "{at:?}");
+    let domain = ["--method", "GET", "--cluster-domain", "corp"];
+    let named = types(&[&["can", &web, "call", &workload], &domain[..], &of].concat()).await.json();
+    assert_eq!(named["workload"]["services"], json!([format!("api.{shop}.svc.corp")]));
     let absent = types(&["can", &web, "call", &other, "--cluster", "--kubeconfig", kubeconfig]).await;
     assert_eq!(absent.code, 2, "{absent:?}");
     assert!(absent.stderr.contains("there is no pod `other` in namespace"), "{absent:?}");
     let read = types(&[&["validate"], &of[..]].concat()).await;
-    assert_eq!((read.code, read.json()["objects"].as_u64()), (0, Some(1)), "{read:?}");
+    assert_eq!((read.code, read.json()["objects"].as_u64()), (0, Some(2)), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_other_tokens_are_believed_or_plain_text_is_no_longer_is_a_change() {
+    let dir = scratch("policy-terms");
+    let issuer = |keys: &str| {
+        let rule = format!("{{ issuer: 'https://a', jwksUri: 'https://{keys}/keys' }}");
+        object("RequestAuthentication", "tokens", &format!("{{ jwtRules: [{rule}] }}"))
+    };
+    let strict = issuer("a") + &object("PeerAuthentication", "tls", "{ mtls: { mode: STRICT } }");
+    let (old, other) = (written(&dir, "a.yaml", &issuer("a")), written(&dir, "b.yaml", &issuer("b")));
+    let strict = written(&dir, "strict.yaml", &strict);
+    let renamed = written(&dir, "renamed.yaml", &issuer("a").replace("name: tokens", "name: other"));
+    for (new, code, field, said) in [
+        (
+            &other,
+            1,
+            "tokens",
+            "was: those of https://a, as rule 0 of RequestAuthentication shop/tokens has it",
+        ),
+        (&strict, 1, "mtls", "was: PERMISSIVE\n    is:  STRICT"),
+        (&renamed, 0, "changes", "0 of 200 requests"),
+    ] {
+        let of = ["diff", &old, new, "--requests", "200", "--workload", "shop/api"];
+        let told = types(&of).await;
+        assert_eq!((told.code, told.stdout.contains(said)), (code, true), "{told:?}");
+        let told = types(&[&of[..], &["--output", "json"]].concat()).await.json();
+        assert_eq!(told["same"], code == 0);
+        assert_eq!(told["workloads"][0][field]["old"].is_null(), code == 0, "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_do_not_count_where_no_token_is_verified() {
+    let dir = scratch("policy-claims");
+    let asks = policy("a", "{ rules: [{ when: [{ key: 'request.auth.claims[team]', values: [a] }] }] }");
+    let verified = object("RequestAuthentication", "t", "{ jwtRules: [{ issuer: 'https://a' }] }");
+    let (bare, whole) =
+        (written(&dir, "bare.yaml", &asks), written(&dir, "whole.yaml", &(asks.clone() + &verified)));
+    let cases = |expect: &str| {
+        format!(
+            "workload: shop/api\ncases:\n- name: a\n  request: {{ from: shop/web, claims: {{ iss: 'https://a', sub: b, team: a }} }}\n  expect: {expect}\n"
+        )
+    };
+    let (allow, deny) =
+        (written(&dir, "allow.yaml", &cases("allow")), written(&dir, "deny.yaml", &cases("deny")));
+    let said = "no RequestAuthentication applies to this workload";
+    let claims = ["--claim", "iss=https://a", "--claim", "sub=b", "--claim", "team=a"];
+    for (policies, code, test) in [(&bare, 1, &deny), (&whole, 0, &allow)] {
+        let of = ["--policies", policies, "--workload", "shop/api"];
+        let explained = types(&[&["explain", "--from", "shop/web"], &of[..], &claims].concat()).await;
+        assert_eq!((explained.code, explained.stdout.contains(said)), (code, code == 1), "{explained:?}");
+        let can = types(&[&["can", "shop/web", "call"], &of[..], &claims].concat()).await;
+        assert_eq!(can.code, code, "{can:?}");
+        let who = types(&[&["can", "--who", "--output", "json"], &of[..], &claims].concat()).await;
+        let decision = if code == 0 { "allow" } else { "deny" };
+        assert_eq!(who.json()["callers"][0]["decision"], decision, "{who:?}");
+        let tested = types(&["test", test, "--policies", policies]).await;
+        assert_eq!((tested.code, tested.stdout.contains(said)), (0, code == 1), "{tested:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_is_named_is_read_and_what_cannot_be_read_leaves_nothing_decided() {
+    let dir = scratch("policy-sources");
+    let good = written(&dir, "good.yaml", &policy("a", "{ rules: [{}] }"));
+    let bad =
+        object("AuthorizationPolicy", "b", "{}").replace("security.istio.io/v1", "security.istio.io/v7");
+    let bad = written(&dir, "bad/bad.yaml", &bad);
+    let validated = types(&["validate", &good, "--policies", &bad]).await;
+    assert_eq!(validated.code, 1, "{validated:?}");
+    let case =
+        "workload: shop/api\ncases:\n- request: { from: shop/web, method: GET, path: / }\n  expect: allow\n";
+    let case = written(&dir, "cases.txt", case);
+    let both = ["--policies", &good, "--policies", &bad];
+    for command in [
+        &["explain", "--from", "shop/web", "--workload", "shop/api"][..],
+        &["can", "shop/web", "call", "shop/api"],
+        &["can", "--who", "call", "shop/api"],
+        &["can", "--what", "shop/web", "call"],
+        &["test", &case],
+    ] {
+        let told = types(&[command, &both[..]].concat()).await;
+        assert_eq!((told.code, told.stdout.as_str()), (2, ""), "{command:?} {told:?}");
+        assert!(told.stderr.contains(&bad) && told.stderr.contains("1 object cannot be read"), "{told:?}");
+    }
+    let told = types(&["diff", &good, &bad]).await;
+    assert_eq!((told.code, told.stderr.contains("1 object cannot be read")), (2, true), "{told:?}");
+    assert_eq!(types(&["test", &case, "--policies", &good]).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_one_object_in_two_files_the_last_counts_and_mounted_files_are_read_once() {
+    let dir = scratch("policy-twice");
+    let of = |methods: &str| {
+        policy("a", &format!("{{ rules: [{{ to: [{{ operation: {{ methods: [{methods}] }} }}] }}] }}"))
+    };
+    written(&dir, "twice/a.yaml", &of("GET"));
+    written(&dir, "twice/b.yaml", &of("PUT"));
+    written(&dir, "twice/..2026/a.yaml", &of("DELETE"));
+    let twice = dir.join("twice");
+    let twice = twice.to_str().unwrap();
+    for (method, code) in [("GET", 1), ("PUT", 0), ("DELETE", 1)] {
+        let told = types(&["can", "a/b", "call", "shop/api", "--method", method, "--policies", twice]).await;
+        assert_eq!((told.code, told.stderr.matches("that one counts").count()), (code, 1), "{told:?}");
+    }
+    let validated = types(&["validate", twice, "--output", "json"]).await;
+    assert_eq!((validated.code, validated.json()["objects"].as_u64()), (0, Some(2)), "{validated:?}");
+    assert_eq!(types(&["validate", twice, "--strict"]).await.code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workloads_that_are_too_many_to_be_tried_are_told() {
+    let dir = scratch("policy-many");
+    let one = |at: usize| {
+        policy(
+            &format!("p{at}"),
+            &format!("{{ selector: {{ matchLabels: {{ app: a{at} }} }}, rules: [{{}}] }}"),
+        )
+    };
+    let many = written(&dir, "many.yaml", &(0..501).map(one).collect::<String>());
+    let told = types(&["diff", &many, &many, "--requests", "1"]).await;
+    assert_eq!(
+        (told.code, told.stdout.contains("2 more workloads selected in other ways")),
+        (2, true),
+        "{told:?}"
+    );
+    let told = types(&["diff", &many, &many, "--requests", "1", "--output", "json"]).await.json();
+    assert_eq!((told["left_out"].as_u64(), told["same"].as_bool()), (Some(2), Some(false)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_said_of_a_request_makes_it_one() {
+    for said in [
+        ["--host", "a"],
+        ["--header", "a: b"],
+        ["--claim", "iss=a"],
+        ["--port", "80"],
+        ["--source-ip", "10.0.0.1"],
+    ] {
+        let of = ["explain", "--policies", "policies", "--workload", "shop/api"];
+        let told = types(&[&of[..], &said].concat()).await;
+        assert!(told.stdout.starts_with("a workload in namespace shop"), "{told:?}");
+    }
 }

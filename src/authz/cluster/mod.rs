@@ -28,3 +28,4 @@ pub use standing::Notice;
 pub use standing::OfKind;
 pub use standing::PolicyMetrics;
 pub use standing::Standing;
+pub(crate) use workloads::workload_among;

@@ -235,6 +235,14 @@ fn dressed(alone: &Workload, fronts: &[Front], domain: &str) -> Workload {
     workload
 }
 
+/// The workload of `pod`, with those of the `services` of its namespace that lead to it; they are named under `domain`.
+pub(crate) fn workload_among(pod: &ApiPod, services: &[Service], domain: &str) -> Workload {
+    let alone = workload_of(pod);
+    let fronts: Vec<_> =
+        services.iter().map(Front::of).filter(|front| front.namespace == alone.namespace).collect();
+    dressed(&alone, &fronts, domain)
+}
+
 fn name_of(pod: &ApiPod) -> Option<Name> {
     Some((pod.meta().namespace.clone()?, pod.meta().name.clone()?))
 }

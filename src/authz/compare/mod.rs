@@ -32,6 +32,8 @@ pub struct Said {
     pub decision: Verdict,
     /// The provider that is asked first, if any.
     pub asks: Option<String>,
+    /// Whether it is asked only by what is not known.
+    pub asks_depends: bool,
     /// The rule that decides, if one does and all is known.
     pub rule: Option<RuleName>,
 }
@@ -56,6 +58,8 @@ pub struct Comparison {
     pub tried: usize,
     /// How many of them are decided otherwise.
     pub changed: usize,
+    /// How many of the others neither set decides: what is not known of the request does.
+    pub undecided: usize,
     /// Those that are, by how.
     pub changes: Vec<Change>,
 }
@@ -94,9 +98,7 @@ impl Pair {
     pub fn on_recorded(&self, requests: impl IntoIterator<Item = Facts>) -> Comparison {
         let mut comparison = Comparison::default();
         for facts in requests {
-            let said =
-                |side: &Side| Said { decision: verdict(&side.policies, &facts), asks: None, rule: None };
-            let (old, new) = (said(&self.old), said(&self.new));
+            let (old, new) = (self.old.recorded(&facts), self.new.recorded(&facts));
             comparison.add(facts, old, new);
         }
         comparison
@@ -106,6 +108,19 @@ impl Pair {
 impl Side {
     fn new(policies: Vec<Arc<Policy>>) -> Self {
         Self { set: PolicySet::new(policies.clone()), policies }
+    }
+
+    /// As far as what is known decides it.
+    fn recorded(&self, facts: &Facts) -> Said {
+        let (decision, asked) = verdict(&self.policies, facts);
+        // Somebody who is asked about what is denied anyway changes nothing.
+        let asked = asked.filter(|_| decision != Verdict::Deny);
+        Said {
+            decision,
+            asks_depends: asked.as_ref().is_some_and(|asked| asked.depends),
+            asks: asked.map(|asked| asked.provider),
+            rule: None,
+        }
     }
 
     fn decided(&self, facts: &Facts) -> Said {
@@ -126,7 +141,7 @@ impl Side {
             };
             // Somebody who is asked about what is denied anyway changes nothing.
             let asks = provider.filter(|_| decision == Verdict::Allow);
-            Said { decision, asks, rule }
+            Said { decision, asks, asks_depends: false, rule }
         })
     }
 }
@@ -134,7 +149,8 @@ impl Side {
 impl Comparison {
     fn add(&mut self, facts: Facts, old: Said, new: Said) {
         self.tried += 1;
-        if (old.decision, &old.asks) == (new.decision, &new.asks) {
+        if (old.decision, &old.asks, old.asks_depends) == (new.decision, &new.asks, new.asks_depends) {
+            self.undecided += usize::from(old.is_open());
             return;
         }
         self.changed += 1;
@@ -148,6 +164,7 @@ impl Comparison {
     pub fn join(&mut self, other: Self) {
         self.tried += other.tried;
         self.changed += other.changed;
+        self.undecided += other.undecided;
         self.changes.extend(other.changes);
     }
 
@@ -162,6 +179,11 @@ impl Comparison {
 }
 
 impl Said {
+    /// Whether what is not known decides, or says who is asked.
+    fn is_open(&self) -> bool {
+        self.decision == Verdict::Depends || self.asks_depends
+    }
+
     /// In words; why a decision without a rule is so follows from what it is.
     pub fn why(&self) -> Why {
         match (self.decision, &self.rule) {
@@ -175,6 +197,8 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
+    use crate::authz::explain::facts::Fact;
+    use crate::authz::explain::facts::HttpFacts;
     use crate::authz::model::Atom;
     use crate::authz::model::Conjunction;
     use crate::authz::model::Field;
@@ -223,6 +247,52 @@ mod tests {
             assert_eq!(comparison.tried, 400);
             assert_eq!(comparison, pair.on_drawn(400, 1), "the same seed tries the same");
         }
+    }
+
+    fn custom(atoms: Vec<Atom>) -> Arc<Policy> {
+        let allow = allow(atoms);
+        let name = PolicyName { name: "c".into(), ..allow.name.clone() };
+        Arc::new(Policy { name, action: Action::Custom { provider: "ext".into() }, ..(*allow).clone() })
+    }
+
+    /// A request of which the method alone is known.
+    fn put() -> Facts {
+        let http = HttpFacts { method: Fact::Known("PUT".into()), ..HttpFacts::default() };
+        Facts { http: Some(http), ..Facts::default() }
+    }
+
+    #[test]
+    fn a_recorded_request_that_neither_set_decides_is_not_counted_as_the_same() {
+        let uri = |text: &str| allow(vec![Atom::PeerUri(Pattern::Exact(text.into()))]);
+        let method = |text: &str| allow(vec![Atom::Method(Pattern::of(text))]);
+        let compared = |old, new| Pair::new(vec![old], vec![new]).on_recorded([put()]);
+        let open = compared(uri("spiffe://td/ns/a/sa/b"), uri("spiffe://td/ns/a/sa/c"));
+        assert_eq!((open.tried, open.changed, open.undecided), (1, 0, 1));
+        let same = compared(method("PUT"), method("P*"));
+        assert_eq!((same.tried, same.changed, same.undecided), (1, 0, 0));
+        let closed = compared(method("PUT"), uri("spiffe://td/ns/a/sa/c"));
+        assert_eq!((closed.changed, closed.undecided), (1, 0), "one of them decides, so it is a change");
+    }
+
+    #[test]
+    fn who_is_asked_first_about_recorded_requests_is_a_part_of_what_is_decided() {
+        let method = |text: &str| Atom::Method(Pattern::of(text));
+        let uri = Atom::PeerUri(Pattern::Exact("spiffe://td/ns/a/sa/b".into()));
+        let open = || allow(vec![method("PUT")]);
+        let compared = |old, new| Pair::new(old, new).on_recorded([put()]);
+        for (atom, depends) in [(method("PUT"), false), (uri.clone(), true)] {
+            let asked = compared(vec![open()], vec![open(), custom(vec![atom])]);
+            assert_eq!(asked.changed, 1);
+            let new = &asked.changes[0].new;
+            assert_eq!((new.asks.as_deref(), new.asks_depends), (Some("ext"), depends));
+        }
+        assert_eq!(compared(vec![open()], vec![open(), custom(vec![method("GET")])]).changed, 0);
+        let perhaps = || vec![open(), custom(vec![uri.clone()])];
+        let both = compared(perhaps(), perhaps());
+        assert_eq!((both.changed, both.undecided), (0, 1));
+        let denied =
+            compared(vec![allow(vec![])], vec![allow(vec![method("GET")]), custom(vec![method("PUT")])]);
+        assert_eq!(denied.changed, 0, "nobody need be asked about what is denied anyway");
     }
 
     #[test]

@@ -16,8 +16,17 @@ pub const MAX_WORKLOADS: usize = 500;
 /// A namespace that nothing is in, where what holds for all of them shows.
 const ELSEWHERE: &str = "elsewhere";
 
+/// Workloads that were made up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// At most [`MAX_WORKLOADS`].
+    pub workloads: Vec<Workload>,
+    /// How many more there would be.
+    pub left_out: usize,
+}
+
 /// Workloads that `resources` select, each in a different way, and one in each namespace that no labels select.
-pub fn selected<'a>(resources: impl IntoIterator<Item = &'a Resource>, mesh: &Mesh) -> Vec<Workload> {
+pub fn selected<'a>(resources: impl IntoIterator<Item = &'a Resource>, mesh: &Mesh) -> Selected {
     let mut namespaces = BTreeSet::new();
     let mut own: BTreeSet<(String, Way)> = BTreeSet::new();
     let mut everywhere: BTreeSet<Way> = BTreeSet::new();
@@ -41,7 +50,9 @@ pub fn selected<'a>(resources: impl IntoIterator<Item = &'a Resource>, mesh: &Me
         .iter()
         .flat_map(|namespace| everywhere.iter().map(move |way| (namespace.clone(), way.clone())));
     let all: BTreeSet<(String, Way)> = anywhere.chain(own).collect();
-    all.into_iter().take(MAX_WORKLOADS).map(|(namespace, way)| way.workload(namespace)).collect()
+    let left_out = all.len().saturating_sub(MAX_WORKLOADS);
+    let kept = all.into_iter().take(MAX_WORKLOADS);
+    Selected { workloads: kept.map(|(namespace, way)| way.workload(namespace)).collect(), left_out }
 }
 
 /// How a workload is selected.
@@ -127,6 +138,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn workloads_that_are_too_many_are_left_out_and_counted() {
+        let one = |at: usize| {
+            let object = serde_json::json!({
+                "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+                "metadata": { "name": format!("p{at}"), "namespace": "shop" },
+                "spec": { "selector": { "matchLabels": { "app": format!("a{at}") } }, "rules": [{}] },
+            });
+            Resource::read(&object).unwrap()
+        };
+        let resources: Vec<_> = (0..MAX_WORKLOADS + 2).map(one).collect();
+        let found = selected(&resources, &Mesh::of("td".parse().unwrap()));
+        // One of them no policy selects.
+        assert_eq!((found.workloads.len(), found.left_out), (MAX_WORKLOADS, 3));
+    }
+
+    #[test]
     fn there_is_a_workload_for_each_way_of_being_selected() {
         let documents = from_yaml(
             "
@@ -149,7 +176,7 @@ spec: { targetRefs: [{ kind: Service, group: '', name: web }], rules: [{}] }
         .unwrap();
         let resources: Vec<_> = documents.resources.into_iter().map(Result::unwrap).collect();
         let mesh = Mesh::of("td".parse().unwrap());
-        let found = selected(&resources, &mesh);
+        let found = selected(&resources, &mesh).workloads;
         let told: Vec<_> = found
             .iter()
             .map(|one| {

@@ -84,15 +84,27 @@ pub fn explain(policies: &[impl Borrow<Policy>], facts: &Facts) -> Explanation {
     })
 }
 
-/// What is decided, and nothing besides.
-pub fn verdict(policies: &[impl Borrow<Policy>], facts: &Facts) -> Verdict {
+/// Whoever is asked besides, by a CUSTOM policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedFirst {
+    /// The provider.
+    pub provider: String,
+    /// Whether it is asked only by what is not known.
+    pub depends: bool,
+}
+
+/// What is decided, and who is asked first.
+pub fn verdict(policies: &[impl Borrow<Policy>], facts: &Facts) -> (Verdict, Option<AskedFirst>) {
     let policies: Vec<&Policy> = policies.iter().map(Borrow::borrow).collect();
     let connections = for_connections(&policies, facts);
     let effective = match &connections {
         Some(connections) => connections.iter().collect(),
         None => policies,
     };
-    facts.ask(|request| Found::among(&effective, &Scales { facts, request }).verdict().0)
+    facts.ask(|request| {
+        let found = Found::among(&effective, &Scales { facts, request });
+        (found.verdict().0, found.asked_first())
+    })
 }
 
 /// The policies as they are for bare connections, if it is about one.
@@ -164,6 +176,15 @@ impl<'a> Found<'a> {
             (Truth::No, Truth::Yes) if is_closed => (Verdict::Allow, Why::Rule),
             (Truth::No, Truth::Yes) => (Verdict::Allow, Why::NoAllowingPolicy),
             (Truth::Unknown, _) | (_, Truth::Unknown) => (Verdict::Depends, Why::Unknown),
+        }
+    }
+
+    fn asked_first(&self) -> Option<AskedFirst> {
+        let certain = self.custom.yes.map(|at| (at, false));
+        let ((policy, _), depends) = certain.or_else(|| self.custom.maybe.first().map(|at| (*at, true)))?;
+        match &policy.action {
+            Action::Custom { provider } => Some(AskedFirst { provider: provider.to_string(), depends }),
+            _ => None,
         }
     }
 

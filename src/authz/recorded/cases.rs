@@ -46,16 +46,28 @@ pub struct Case {
     pub policy: Option<String>,
 }
 
-/// Reads a file of cases.
+/// Reads a file of cases; services of workloads in short are named under the usual domain.
 ///
 /// # Errors
 /// With the case and field that do not fit.
 pub fn read(file: &Value, trust_domain: &TrustDomain) -> Result<Vec<Case>, Unread> {
+    read_in(file, trust_domain, workload::USUAL_DOMAIN)
+}
+
+/// Reads a file of cases; services of workloads in short are named under `cluster_domain`.
+///
+/// # Errors
+/// With the case and field that do not fit.
+pub fn read_in(file: &Value, trust_domain: &TrustDomain, cluster_domain: &str) -> Result<Vec<Case>, Unread> {
     let object = object(file, "a file of cases")?;
     known(object, "a file of cases", &FILE_FIELDS)?;
-    let common = object.get("workload").map(workload::read).transpose();
+    let workload_of = |value| workload::read(value, cluster_domain);
+    let common = object.get("workload").map(workload_of).transpose();
     let common = common.map_err(|error| error.within("workload"))?;
     let list = match object.get("cases") {
+        Some(Value::Array(list)) if list.is_empty() => {
+            return Err(Unread::at("cases", "there are none; a file without any tests nothing"));
+        }
         Some(Value::Array(list)) if list.len() <= MAX_CASES => list,
         Some(Value::Array(list)) => {
             return Err(Unread::at(
@@ -67,12 +79,15 @@ pub fn read(file: &Value, trust_domain: &TrustDomain) -> Result<Vec<Case>, Unrea
         None => return Err(Unread::at("cases", "it is missing; a file of cases has a list of them")),
     };
     let each = list.iter().enumerate().map(|(at, value)| {
-        case(value, at, common.as_ref(), trust_domain).map_err(|error| error.within(&format!("cases[{at}]")))
+        let own = value.get("workload").map(workload_of).transpose();
+        let own = own.map_err(|error| error.within("workload"));
+        let read = own.and_then(|own| case(value, at, own.as_ref().or(common.as_ref()), trust_domain));
+        read.map_err(|error| error.within(&format!("cases[{at}]")))
     });
     each.collect()
 }
 
-fn case(value: &Value, at: usize, common: Option<&Workload>, domain: &TrustDomain) -> Result<Case, Unread> {
+fn case(value: &Value, at: usize, workload: Option<&Workload>, domain: &TrustDomain) -> Result<Case, Unread> {
     let object = object(value, "a case")?;
     known(object, "a case", &CASE_FIELDS)?;
     let text = |name: &str| match object.get(name) {
@@ -80,12 +95,10 @@ fn case(value: &Value, at: usize, common: Option<&Workload>, domain: &TrustDomai
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(other) => Err(Unread::at(name, format!("a text is meant, not {}", kind(other)))),
     };
-    let own =
-        object.get("workload").map(workload::read).transpose().map_err(|error| error.within("workload"))?;
     let request = object.get("request").ok_or_else(|| Unread::at("request", "it is missing"))?;
     Ok(Case {
         name: text("name")?.unwrap_or_else(|| format!("case {at}")),
-        workload: own.or_else(|| common.cloned()),
+        workload: workload.cloned(),
         request: Described::read(request, domain).map_err(|error| error.within("request"))?,
         expect: match text("expect")?.as_deref() {
             Some("allow") => Verdict::Allow,
@@ -142,6 +155,7 @@ mod tests {
             (json!([]), "a file of cases is an object, not a list"),
             (json!({ "case": [] }), "`case` is no field of a file of cases; did you mean `cases`?"),
             (json!({}), "cases: it is missing"),
+            (json!({ "cases": [] }), "cases: there are none"),
             (of_case(json!(1)), "cases[0]: a case is an object, not a number"),
             (of_case(json!({ "request": {} })), "cases[0].expect: it is missing"),
             (of_case(json!({ "expect": "allow" })), "cases[0].request: it is missing"),

@@ -54,7 +54,7 @@ const PASSED_OVER: [&str; 33] = [
 ];
 
 /// Options without a value that change nothing for a policy.
-const FLAGS: [&str; 46] = [
+const FLAGS: [&str; 43] = [
     "-k",
     "--insecure",
     "-s",
@@ -84,7 +84,6 @@ const FLAGS: [&str; 46] = [
     "--http2",
     "--http2-prior-knowledge",
     "--http3",
-    "--compressed",
     "-O",
     "--remote-name",
     "-J",
@@ -96,8 +95,6 @@ const FLAGS: [&str; 46] = [
     "--tlsv1.2",
     "--tlsv1.3",
     "-q",
-    "-n",
-    "--netrc",
     "--no-keepalive",
     "--raw",
     "--tr-encoding",
@@ -119,6 +116,8 @@ struct Command {
     as_is: bool,
     agent: Option<String>,
     has_login: bool,
+    has_cookie_file: bool,
+    is_compressed: bool,
 }
 
 /// What is known of the request that `line` sends, with its path normalised as `form`.
@@ -215,6 +214,9 @@ impl Command {
             "-G" | "--get" => self.is_get = true,
             "-I" | "--head" => self.is_head = true,
             "--path-as-is" => self.as_is = true,
+            "--compressed" => self.is_compressed = true,
+            // What is in a file is not known, nor whether it has anything for this host.
+            "-n" | "--netrc" => self.has_login = true,
             _ => return FLAGS.contains(&name),
         }
         true
@@ -228,6 +230,7 @@ impl Command {
             "-A" | "--user-agent" => self.agent = Some(value.to_owned()),
             "-e" | "--referer" => self.lines.push(Line::of("referer", value)?),
             "-b" | "--cookie" if value.contains('=') => self.lines.push(Line::of("cookie", value)?),
+            "-b" | "--cookie" => self.has_cookie_file = true,
             "--oauth2-bearer" => self.lines.push(Line::of("authorization", &format!("Bearer {value}"))?),
             "-u" | "--user" => self.has_login = true,
             "-d" | "--data" | "--data-ascii" | "--data-binary" | "--data-raw" | "--data-urlencode" => {
@@ -319,9 +322,14 @@ impl Command {
             ("content-type", self.is_form),
             ("content-length", has_body || self.is_upload),
             ("authorization", self.has_login),
+            ("accept-encoding", self.is_compressed),
         ];
         let unknown = unknown.iter().filter(|(name, is_sent)| *is_sent && is_free(name));
         http.unknown_headers.extend(unknown.map(|(name, _)| (*name).to_owned()));
+        // Cookies of a file stand beside those of the line.
+        if self.has_cookie_file && !self.removed.contains("cookie") {
+            http.unknown_headers.insert("cookie".to_owned());
+        }
         for line in &self.lines {
             match line.name.as_str() {
                 "host" => http.host = Fact::Known(line.value.clone()),
@@ -517,6 +525,17 @@ mod tests {
         let plain = http("curl http://api/");
         assert_eq!(value(&plain, "accept").as_deref(), Some("*/*"));
         assert!(plain.unknown_headers.contains("user-agent"));
+        for (option, name) in [
+            ("-n", "authorization"),
+            ("--netrc", "authorization"),
+            ("-b jar", "cookie"),
+            ("-b jar -b a=b", "cookie"),
+            ("--compressed", "accept-encoding"),
+        ] {
+            let sent = http(&format!("curl {option} http://api/"));
+            assert!(sent.unknown_headers.contains(name), "{option}");
+            assert!(!plain.unknown_headers.contains(name), "{option}");
+        }
     }
 
     #[test]
@@ -527,6 +546,7 @@ mod tests {
         assert!(with.remarks.iter().any(|remark| remark == token::UNVERIFIED));
         assert_eq!(told("curl http://api/").claims, Fact::Known(None));
         assert_eq!(told("curl -u a:b http://api/").claims, Fact::Unknown);
+        assert_eq!(told("curl -sn http://api/").claims, Fact::Unknown);
         assert_eq!(told("curl http://api/?access_token=x").claims, Fact::Unknown);
         assert!(!format!("{with:?}").contains("c2ln"));
     }

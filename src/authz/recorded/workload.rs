@@ -15,11 +15,22 @@ use crate::authz::workload::Workload;
 
 const FIELDS: [&str; 5] = ["namespace", "labels", "service_account", "name", "services"];
 
-/// The workload that `text` is short for.
+/// The domain of services' names, where nobody says another.
+pub const USUAL_DOMAIN: &str = "cluster.local";
+
+/// The workload that `text` is short for, in the usual domain.
 ///
 /// # Errors
 /// If it is not `namespace` or `namespace/app`.
 pub fn short(text: &str) -> Result<Workload, Unread> {
+    short_in(text, USUAL_DOMAIN)
+}
+
+/// The workload that `text` is short for; its service is named under `domain`.
+///
+/// # Errors
+/// If it is not `namespace` or `namespace/app`.
+pub fn short_in(text: &str, domain: &str) -> Result<Workload, Unread> {
     let is_name = |name: &str| {
         !name.is_empty()
             && name.len() <= 253
@@ -39,20 +50,20 @@ pub fn short(text: &str) -> Result<Workload, Unread> {
     Ok(Workload {
         namespace: namespace.to_owned(),
         labels: app.iter().map(|app| ("app".to_owned(), app.clone())).collect(),
-        services: app.iter().map(|app| format!("{app}.{namespace}.svc.cluster.local")).collect(),
+        services: app.iter().map(|app| format!("{app}.{namespace}.svc.{domain}")).collect(),
         service_account: app.clone().unwrap_or_default(),
         name: app.unwrap_or_default(),
         ..Workload::default()
     })
 }
 
-/// The workload that `value` describes.
+/// The workload that `value` describes, in short or in full; in short, its service is named under `domain`.
 ///
 /// # Errors
 /// With the field that does not fit.
-pub fn read(value: &Value) -> Result<Workload, Unread> {
+pub fn read(value: &Value, domain: &str) -> Result<Workload, Unread> {
     let object = match value {
-        Value::String(text) => return short(text),
+        Value::String(text) => return short_in(text, domain),
         Value::Object(object) => object,
         other => {
             return Err(Unread::at("", format!("a workload is a text or an object, not {}", kind(other))));
@@ -117,8 +128,9 @@ mod tests {
         let api = short("shop/api").unwrap();
         assert_eq!((api.namespace.as_str(), api.labels["app"].as_str()), ("shop", "api"));
         assert_eq!(api.services, ["api.shop.svc.cluster.local"]);
+        assert_eq!(short_in("shop/api", "corp").unwrap().services, ["api.shop.svc.corp"]);
         assert!(short("shop").unwrap().labels.is_empty());
-        let full = read(&json!({ "namespace": "shop", "labels": { "a": "b" } })).unwrap();
+        let full = read(&json!({ "namespace": "shop", "labels": { "a": "b" } }), USUAL_DOMAIN).unwrap();
         assert_eq!(full.labels["a"], "b");
         for (value, said) in [
             (json!("Shop/a b"), "`Shop/a b` names no workload"),
@@ -128,7 +140,7 @@ mod tests {
             (json!({ "namespace": "a", "labels": { "x": 1 } }), "labels.x: a text is meant, not a number"),
             (json!({ "namespace": "a", "services": [1] }), "services[0]: a text is meant, not a number"),
         ] {
-            let error = read(&value).unwrap_err().to_string();
+            let error = read(&value, USUAL_DOMAIN).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
     }

@@ -117,6 +117,10 @@ impl Can {
         }
         let (loaded, workload) = self.sources.load_for(&self.workload, console).await?;
         let applied = loaded.apply(&workload, mesh);
+        let facts = explain::seen(&applied, facts);
+        for remark in &facts.remarks {
+            console.remark(&format!("burgrave: {remark}\n"));
+        }
         let callers = callers(&applied, &accounts, mesh)?;
         let rows: Vec<Row> = callers.into_iter().map(|caller| Row::of(caller, &applied, &facts)).collect();
         let json = json!({
@@ -138,18 +142,31 @@ impl Can {
         let facts = self.request.facts(&mesh.trust_domain)?;
         anyhow::ensure!(facts.peer.is_known(), "it is not said who calls: `can --what SOURCE call`");
         let (loaded, cluster) = self.sources.load().await?;
-        loaded.warn(console);
+        loaded.whole(console)?;
         let known = match (&cluster, &self.workload.workload) {
-            (Some(cluster), Some(name)) => Some(cluster.workload(name).await?),
+            (Some(cluster), Some(name)) => Some(cluster.workload(name, &self.workload.cluster_domain).await?),
             _ => None,
         };
         let called = match self.workload.resolve(known)? {
             Some(one) => vec![one],
-            None => workloads::selected(loaded.all(), mesh),
+            None => {
+                let selected = workloads::selected(loaded.all(), mesh);
+                if selected.left_out > 0 {
+                    let more = words::count(selected.left_out, "more workload");
+                    console.remark(&format!(
+                        "burgrave: {more} left out; ask about one: `--workload NAMESPACE/APP`\n"
+                    ));
+                }
+                selected.workloads
+            }
         };
         let reached: Vec<Reached> = called
             .into_iter()
-            .map(|workload| Reached::of(&loaded.policies(&workload, mesh), workload, &facts))
+            .map(|workload| {
+                let applied = loaded.apply(&workload, mesh);
+                let facts = explain::seen(&applied, facts.clone());
+                Reached::of(&applied.policies, workload, facts)
+            })
             .collect();
         let json = json!({ "workloads": reached.iter().map(Reached::to_json).collect::<Vec<_>>() });
         console.show(|| reached.iter().map(Reached::to_text).collect(), &json.to_string());
@@ -208,14 +225,15 @@ struct Reached {
     workload: Workload,
     is_closed: bool,
     operations: Vec<Operation>,
+    remarks: Vec<String>,
 }
 
 impl Reached {
-    fn of(policies: &[Arc<Policy>], workload: Workload, facts: &Facts) -> Self {
+    fn of(policies: &[Arc<Policy>], workload: Workload, facts: Facts) -> Self {
         let is_closed = policies
             .iter()
             .any(|policy| policy.action == crate::authz::model::Action::Allow && !policy.dry_run);
-        Self { operations: reach::operations(policies, facts), workload, is_closed }
+        Self { operations: reach::operations(policies, &facts), workload, is_closed, remarks: facts.remarks }
     }
 
     fn to_json(&self) -> Value {
@@ -229,12 +247,16 @@ impl Reached {
         json!({
             "workload": explain::of_workload(&self.workload),
             "allowed_unless_denied": !self.is_closed,
+            "remarks": self.remarks,
             "rules": each.collect::<Vec<_>>(),
         })
     }
 
     fn to_text(&self) -> String {
         let mut out = format!("{}\n", mesh::told(&self.workload));
+        for remark in &self.remarks {
+            out.push_str(&format!("  ({remark})\n"));
+        }
         let of =
             |action: &'static str| self.operations.iter().filter(move |one| one.by.rule.action == action);
         if !self.is_closed {

@@ -49,16 +49,16 @@ impl Test {
     pub(super) async fn run(self, console: &mut Console) -> anyhow::Result<Answer> {
         let mesh = self.mesh.resolve();
         let (loaded, cluster) = self.sources.load().await?;
-        loaded.warn(console);
+        loaded.whole(console)?;
         let known = match (&cluster, &self.workload.workload) {
-            (Some(cluster), Some(name)) => Some(cluster.workload(name).await?),
+            (Some(cluster), Some(name)) => Some(cluster.workload(name, &self.workload.cluster_domain).await?),
             _ => None,
         };
         let common = self.workload.resolve(known)?;
         let mut tested = Vec::new();
         for file in &self.files {
             let name = file.display().to_string();
-            let cases = cases::read(&read_yaml(file)?, &mesh.trust_domain)
+            let cases = cases::read_in(&read_yaml(file)?, &mesh.trust_domain, &self.workload.cluster_domain)
                 .map_err(|error| anyhow::anyhow!("`{name}`: {error}"))?;
             for mut case in cases {
                 case.workload = case.workload.or_else(|| common.clone());
@@ -95,6 +95,9 @@ fn text(tested: &[Tested], failed: usize) -> String {
                     }
                 }
             }
+        }
+        for remark in &one.explanation.remarks {
+            let _ = writeln!(out, "      {remark}");
         }
     }
     let _ = writeln!(out, "{}, {failed} failed", words::count(tested.len(), "case"));

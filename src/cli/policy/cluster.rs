@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
@@ -17,8 +16,10 @@ use kube::core::DynamicObject;
 use kube::core::TypeMeta;
 use serde_json::json;
 
+use crate::attest::ApiPod;
 use crate::authz;
 use crate::authz::Workload;
+use crate::authz::cluster::workload_among;
 use crate::authz::recorded::workload;
 use crate::authz::resource::Resource;
 use crate::authz::resource::ResourceKind;
@@ -93,14 +94,15 @@ impl Cluster {
         }
     }
 
-    /// The workload of `namespace/pod`, or of pods with `app=…`.
+    /// The workload of `namespace/pod`, or of pods with `app=…`, as the CA knows it; services are named under `domain`.
     ///
     /// # Errors
     /// If there is no such pod, or pods and services may not be read.
-    pub(super) async fn workload(&self, name: &str) -> anyhow::Result<Workload> {
-        let short = workload::short(name).map_err(|error| anyhow::anyhow!("`--workload`: {error}"))?;
+    pub(super) async fn workload(&self, name: &str, domain: &str) -> anyhow::Result<Workload> {
+        let short =
+            workload::short_in(name, domain).map_err(|error| anyhow::anyhow!("`--workload`: {error}"))?;
         let Some((namespace, pod)) = name.split_once('/') else { return Ok(short) };
-        let pods: Api<Pod> = Api::namespaced(self.0.clone(), namespace);
+        let pods: Api<ApiPod> = Api::namespaced(self.0.clone(), namespace);
         let pod = match Trouble::within(PATIENCE, pods.get_opt(pod)).await {
             Ok(Some(found)) => found,
             Ok(None) => {
@@ -114,37 +116,11 @@ impl Cluster {
             }
             Err(trouble) => anyhow::bail!("pod {name}: {trouble}"),
         };
-        let labels = pod.labels().clone();
-        Ok(Workload {
-            services: self.services(namespace, &labels).await?,
-            namespace: namespace.to_owned(),
-            service_account: pod
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.service_account_name.clone())
-                .unwrap_or_default(),
-            name: controller(&pod),
-            labels,
-            ..Workload::default()
-        })
-    }
-
-    async fn services(
-        &self,
-        namespace: &str,
-        labels: &std::collections::BTreeMap<String, String>,
-    ) -> anyhow::Result<Vec<String>> {
-        let api: Api<Service> = Api::namespaced(self.0.clone(), namespace);
-        let all = self.list(&api).await;
-        let all = all.map_err(|trouble| anyhow::anyhow!("services of namespace {namespace}: {trouble}"))?;
-        let leads_here = |service: &Service| {
-            let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-            selector.is_some_and(|selector| {
-                !selector.is_empty() && selector.iter().all(|(name, value)| labels.get(name) == Some(value))
-            })
-        };
-        let names = all.iter().filter(|service| leads_here(service));
-        Ok(names.map(|service| format!("{}.{namespace}.svc.cluster.local", service.name_any())).collect())
+        let services: Api<Service> = Api::namespaced(self.0.clone(), namespace);
+        let services = self.list(&services).await;
+        let services =
+            services.map_err(|trouble| anyhow::anyhow!("services of namespace {namespace}: {trouble}"))?;
+        Ok(workload_among(&pod, &services, domain))
     }
 
     /// All services that lead to pods.
@@ -175,16 +151,5 @@ impl Cluster {
         let name =
             |one: &ServiceAccount| format!("{}/{}", one.namespace().unwrap_or_default(), one.name_any());
         Ok(all.iter().map(name).collect())
-    }
-}
-
-/// The name of what a pod belongs to: of a Deployment's ReplicaSet, the Deployment's.
-fn controller(pod: &Pod) -> String {
-    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-    let Some(owner) = owner else { return pod.name_any() };
-    let hash = pod.labels().get("pod-template-hash").map(|hash| format!("-{hash}"));
-    match hash.and_then(|hash| owner.name.strip_suffix(&hash).map(str::to_owned)) {
-        Some(deployment) if owner.kind == "ReplicaSet" => deployment,
-        _ => owner.name.clone(),
     }
 }

@@ -15,6 +15,7 @@ use crate::authz::compare::Comparison;
 use crate::authz::compare::Pair;
 use crate::authz::compare::Said;
 use crate::authz::compare::workloads;
+use crate::authz::compare::workloads::Selected;
 use crate::authz::explain::explain as explanation_of;
 use crate::authz::explain::explanation::Verdict;
 use crate::authz::explain::facts::Facts;
@@ -27,6 +28,7 @@ use crate::cli::policy::mesh::RawMesh;
 use crate::cli::policy::mesh::RawWorkload;
 use crate::cli::policy::request::read_text;
 use crate::cli::policy::sources::Loaded;
+use crate::cli::policy::terms::Terms;
 use crate::cli::words;
 
 /// The fewest requests that each workload is tried with.
@@ -73,18 +75,45 @@ impl Trial {
     }
 }
 
-/// What came of it for one workload.
+/// What came of it.
 pub(super) struct Compared {
+    /// For each workload that was tried.
+    pub(super) of: Vec<OfWorkload>,
+    /// How many workloads were not tried, for there are too many.
+    pub(super) left_out: usize,
+}
+
+/// What came of it for one workload.
+pub(super) struct OfWorkload {
     workload: Workload,
     comparison: Comparison,
+    terms: Terms,
+}
+
+impl OfWorkload {
+    /// What `compare` makes of the policies that apply to `workload`, and what else of theirs is otherwise.
+    fn of(
+        (old, new): (&Loaded, &Loaded),
+        workload: Workload,
+        mesh: &Mesh,
+        compare: impl FnOnce(Pair) -> Comparison,
+    ) -> Self {
+        let (old, new) = (old.apply(&workload, mesh), new.apply(&workload, mesh));
+        let terms = Terms::between(&old, &new);
+        Self { comparison: compare(Pair::new(old.policies, new.policies)), terms, workload }
+    }
+
+    fn is_same(&self) -> bool {
+        self.comparison.changed == 0 && self.terms.is_same()
+    }
 }
 
 impl Diff {
     pub(super) async fn run(self, console: &mut Console) -> anyhow::Result<Answer> {
         let mesh = self.mesh.resolve();
         let (old, new) = (Loaded::of(&[self.old])?, Loaded::of(&[self.new])?);
-        old.warn(console);
-        new.warn(console);
+        old.whole(console)?;
+        new.whole(console)?;
         let given = self.workload.resolve(None)?;
         let compared = match self.logs.is_empty() {
             true => drawn(&old, &new, given, &mesh, &self.trial),
@@ -95,8 +124,10 @@ impl Diff {
                     )
                 })?;
                 let requests = logged(&self.logs, console)?;
-                let pair = Pair::new(old.policies(&workload, &mesh), new.policies(&workload, &mesh));
-                vec![Compared { workload, comparison: pair.on_recorded(requests) }]
+                {
+                    let of = OfWorkload::of((&old, &new), workload, &mesh, |pair| pair.on_recorded(requests));
+                    Compared { of: vec![of], left_out: 0 }
+                }
             }
         };
         let seed = self.logs.is_empty().then_some(self.trial.seed);
@@ -104,18 +135,19 @@ impl Diff {
             || text(&compared, self.trial.show, seed),
             &to_json(&compared, self.trial.show, seed).to_string(),
         );
-        Ok(if is_same(&compared) { Answer::Yes } else { Answer::No })
+        Ok(answer(&compared))
     }
 }
 
 /// Tries made-up requests on `given`, or on a workload for each way of being selected.
-fn drawn(old: &Loaded, new: &Loaded, given: Option<Workload>, mesh: &Mesh, trial: &Trial) -> Vec<Compared> {
-    let called = match given {
-        Some(one) => vec![one],
+fn drawn(old: &Loaded, new: &Loaded, given: Option<Workload>, mesh: &Mesh, trial: &Trial) -> Compared {
+    let Selected { workloads: called, left_out } = match given {
+        Some(one) => Selected { workloads: vec![one], left_out: 0 },
         None => workloads::selected(old.all().chain(new.all()), mesh),
     };
     let each = trial.each(called.len());
-    called.into_iter().map(|workload| drawn_on(old, new, workload, mesh, each, trial.seed)).collect()
+    let each = called.into_iter().map(|workload| drawn_on(old, new, workload, mesh, each, trial.seed));
+    Compared { of: each.collect(), left_out }
 }
 
 /// Tries `count` made-up requests on `workload`.
@@ -126,14 +158,17 @@ pub(super) fn drawn_on(
     mesh: &Mesh,
     count: usize,
     seed: u64,
-) -> Compared {
-    let pair = Pair::new(old.policies(&workload, mesh), new.policies(&workload, mesh));
-    Compared { comparison: pair.on_drawn(count, seed), workload }
+) -> OfWorkload {
+    OfWorkload::of((old, new), workload, mesh, |pair| pair.on_drawn(count, seed))
 }
 
-/// Whether no decision was seen to change.
-pub(super) fn is_same(compared: &[Compared]) -> bool {
-    compared.iter().all(|one| one.comparison.changed == 0)
+/// How it ends: that something changes is certain; that nothing does, only where all that was tried was decided.
+pub(super) fn answer(compared: &Compared) -> Answer {
+    match (compared.of.iter().all(OfWorkload::is_same), Totals::of(compared).undecided + compared.left_out) {
+        (false, _) => Answer::No,
+        (true, 0) => Answer::Yes,
+        (true, _) => Answer::Unknown,
+    }
 }
 
 /// The requests of access logs. Lines that cannot be read are counted and told.
@@ -170,10 +205,13 @@ fn listed(files: &[PathBuf]) -> String {
 }
 
 /// In words.
-pub(super) fn text(compared: &[Compared], show: usize, seed: Option<u64>) -> String {
+pub(super) fn text(compared: &Compared, show: usize, seed: Option<u64>) -> String {
     let mut out = String::new();
-    for one in compared.iter().filter(|one| one.comparison.changed > 0) {
+    for one in compared.of.iter().filter(|one| !one.is_same()) {
         let _ = writeln!(out, "{}", mesh::told(&one.workload));
+        for line in one.terms.lines() {
+            let _ = writeln!(out, "{line}");
+        }
         for change in one.comparison.changes.iter().take(show) {
             of_change(&mut out, change);
         }
@@ -183,7 +221,7 @@ pub(super) fn text(compared: &[Compared], show: usize, seed: Option<u64>) -> Str
         }
         out.push('\n');
     }
-    let (tried, changed) = totals(compared);
+    let Totals { tried, changed, undecided } = Totals::of(compared);
     let how = match seed {
         Some(seed) => format!("made up with seed {seed}"),
         None => "of access logs".to_owned(),
@@ -191,17 +229,44 @@ pub(super) fn text(compared: &[Compared], show: usize, seed: Option<u64>) -> Str
     let _ = writeln!(
         out,
         "{changed} of {tried} requests are decided otherwise ({how}; {})",
-        words::count(compared.len(), "workload")
+        words::count(compared.of.len(), "workload")
     );
+    if compared.left_out > 0 {
+        let _ = writeln!(
+            out,
+            "{} selected in other ways and not tried; `--workload` tries one",
+            words::count(compared.left_out, "more workload")
+        );
+    }
+    if undecided > 0 {
+        let _ = writeln!(
+            out,
+            "{undecided} of the others cannot be decided, neither before nor after: too little is known of them"
+        );
+    }
     if changed == 0 {
         out.push_str("that none was found is no proof that there is none\n");
     }
     out
 }
 
-fn totals(compared: &[Compared]) -> (usize, usize) {
-    let tried = compared.iter().map(|one| one.comparison.tried).sum();
-    (tried, compared.iter().map(|one| one.comparison.changed).sum())
+/// What came of it for all workloads.
+struct Totals {
+    tried: usize,
+    changed: usize,
+    undecided: usize,
+}
+
+impl Totals {
+    fn of(compared: &Compared) -> Self {
+        let sum =
+            |count: fn(&Comparison) -> usize| compared.of.iter().map(|one| count(&one.comparison)).sum();
+        Self {
+            tried: sum(|one| one.tried),
+            changed: sum(|one| one.changed),
+            undecided: sum(|one| one.undecided),
+        }
+    }
 }
 
 fn of_change(out: &mut String, change: &Change) {
@@ -226,7 +291,8 @@ fn why(said: &Said) -> String {
         (None, Verdict::Depends) => "what is not known decides".to_owned(),
     };
     if let Some(provider) = &said.asks {
-        let _ = write!(text, "; `{provider}` is asked first");
+        let may = if said.asks_depends { "may be" } else { "is" };
+        let _ = write!(text, "; `{provider}` {may} asked first");
     }
     text
 }
@@ -253,9 +319,9 @@ fn parts(facts: &Facts) -> Vec<String> {
 }
 
 /// For machines.
-pub(super) fn to_json(compared: &[Compared], show: usize, seed: Option<u64>) -> Value {
-    let (tried, changed) = totals(compared);
-    let of_workload = |one: &Compared| {
+pub(super) fn to_json(compared: &Compared, show: usize, seed: Option<u64>) -> Value {
+    let Totals { tried, changed, undecided } = Totals::of(compared);
+    let of_workload = |one: &OfWorkload| {
         let changes = one.comparison.changes.iter().take(show).map(|change| {
             json!({
                 "old": change.old,
@@ -264,18 +330,24 @@ pub(super) fn to_json(compared: &[Compared], show: usize, seed: Option<u64>) -> 
                 "example": parts(&change.example),
             })
         });
+        let (tokens, mtls) = one.terms.to_json();
         json!({
+            "tokens": tokens,
+            "mtls": mtls,
             "workload": explain::of_workload(&one.workload),
             "tried": one.comparison.tried,
             "changed": one.comparison.changed,
+            "undecided": one.comparison.undecided,
             "changes": changes.collect::<Vec<_>>(),
         })
     };
     json!({
-        "same": changed == 0,
+        "same": answer(compared) == Answer::Yes,
         "tried": tried,
         "changed": changed,
+        "undecided": undecided,
+        "left_out": compared.left_out,
         "seed": seed,
-        "workloads": compared.iter().map(of_workload).collect::<Vec<_>>(),
+        "workloads": compared.of.iter().map(of_workload).collect::<Vec<_>>(),
     })
 }

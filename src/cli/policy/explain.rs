@@ -9,6 +9,7 @@ use crate::authz::Workload;
 use crate::authz::explain::explain;
 use crate::authz::explain::explanation::Explanation;
 use crate::authz::explain::explanation::Verdict;
+use crate::authz::explain::facts::Fact;
 use crate::authz::explain::facts::Facts;
 use crate::cli::console::Console;
 use crate::cli::policy::answer::Answer;
@@ -52,15 +53,20 @@ impl Explain {
 
 /// The explanation, with what else of `applied` concerns the request.
 pub(super) fn told(applied: &Applied, facts: Facts) -> Explanation {
+    explain(&applied.policies, &seen(applied, facts))
+}
+
+/// The facts as policies see them: where no token is verified, they see no claims, whatever the token says.
+pub(super) fn seen(applied: &Applied, mut facts: Facts) -> Facts {
     let has_claims = matches!(facts.claims.known(), Some(Some(_)));
-    let mut explanation = explain(&applied.policies, &facts);
     if has_claims && applied.authentication.is_empty() {
-        explanation.remarks.push(
+        facts.claims = Fact::Known(None);
+        facts.remarks.push(
             "no RequestAuthentication applies to this workload, so no token is verified there, and policies see no claims"
                 .to_owned(),
         );
     }
-    explanation
+    facts
 }
 
 /// How a verdict ends a command.

@@ -53,6 +53,9 @@ pub(super) struct RawWorkload {
     /// Its service account
     #[arg(long, value_name = "NAME")]
     service_account: Option<String>,
+    /// Domain that services are named under, where it is not said in full
+    #[arg(long, value_name = "NAME", default_value = workload::USUAL_DOMAIN)]
+    pub(super) cluster_domain: String,
 }
 
 impl RawWorkload {
@@ -64,9 +67,10 @@ impl RawWorkload {
     pub(super) fn resolve(&self, known: Option<Workload>) -> anyhow::Result<Option<Workload>> {
         let short = match (&self.workload, known) {
             (_, Some(known)) => Some(known),
-            (Some(text), None) => {
-                Some(workload::short(text).map_err(|error| anyhow::anyhow!("`--workload`: {error}"))?)
-            }
+            (Some(text), None) => Some(
+                workload::short_in(text, &self.cluster_domain)
+                    .map_err(|error| anyhow::anyhow!("`--workload`: {error}"))?,
+            ),
             (None, None) => None,
         };
         let mut workload = match (short, &self.workload_namespace) {

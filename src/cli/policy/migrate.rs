@@ -8,12 +8,14 @@ use crate::authz::Migration;
 use crate::authz::Service;
 use crate::authz::Workload;
 use crate::authz::compare::workloads;
+use crate::authz::compare::workloads::Selected;
 use crate::authz::migrate;
 use crate::authz::resource::Resource;
 use crate::authz::resource::ResourceKind;
 use crate::cli::console::Console;
 use crate::cli::policy::answer::Answer;
 use crate::cli::policy::diff;
+use crate::cli::policy::diff::Compared;
 use crate::cli::policy::diff::Trial;
 use crate::cli::policy::mesh::RawMesh;
 use crate::cli::policy::sources::Loaded;
@@ -40,12 +42,13 @@ impl Migrate {
         loaded.warn(console);
         let migration = migrate(loaded.all(), &loaded.services, &mesh);
         let migrated = migrated(&loaded, &migration)?;
-        let called = called(&loaded, &mesh);
+        let Selected { workloads: called, left_out } = called(&loaded, &mesh);
         let each = self.trial.each(called.len());
-        let compared: Vec<_> = called
+        let compared = called
             .into_iter()
             .map(|one| diff::drawn_on(&loaded, &migrated, one, &mesh, each, self.trial.seed))
             .collect();
+        let compared = Compared { of: compared, left_out };
         for one in &migration.unsaid {
             console.remark(&format!("# {}: {}: {}\n", one.by, one.path, one.why));
         }
@@ -61,7 +64,7 @@ impl Migrate {
         });
         let yaml = yaml(&migration)?;
         console.show(|| yaml, &json.to_string());
-        Ok(if diff::is_same(&compared) { Answer::Yes } else { Answer::No })
+        Ok(diff::answer(&compared))
     }
 }
 
@@ -81,15 +84,18 @@ fn yaml(migration: &Migration) -> anyhow::Result<String> {
 fn migrated(loaded: &Loaded, migration: &Migration) -> anyhow::Result<Loaded> {
     let is_old = |kind: ResourceKind| kind.group() == ResourceKind::ServiceRole.group();
     let kept = loaded.resources.iter().filter(|(_, resource)| !is_old(resource.id.kind)).cloned();
-    let mut all = Loaded { resources: kept.collect(), ..Loaded::default() };
+    let mut all = Loaded::default();
+    for (name, resource) in kept {
+        all.put(&name, resource);
+    }
     for policy in &migration.policies {
-        all.resources.push(("the migrated policies".to_owned(), Resource::read(policy)?));
+        all.put("the migrated policies", Resource::read(policy)?);
     }
     Ok(all)
 }
 
 /// The workloads behind the services that are known, and those that policies select.
-fn called(loaded: &Loaded, mesh: &Mesh) -> Vec<Workload> {
+fn called(loaded: &Loaded, mesh: &Mesh) -> Selected {
     let behind = |service: &Service| {
         let leads_here = |other: &&Service| {
             other.namespace == service.namespace
@@ -104,7 +110,9 @@ fn called(loaded: &Loaded, mesh: &Mesh) -> Vec<Workload> {
     };
     let mut all: Vec<Workload> = loaded.services.iter().map(behind).collect();
     // A service that is not known has no selector to be migrated by: its workloads cannot be told from others.
-    all.extend(workloads::selected(loaded.all(), mesh).into_iter().filter(|one| one.services.is_empty()));
+    let selected = workloads::selected(loaded.all(), mesh);
+    all.extend(selected.workloads.into_iter().filter(|one| one.services.is_empty()));
+    let left_out = selected.left_out + all.len().saturating_sub(workloads::MAX_WORKLOADS);
     all.truncate(workloads::MAX_WORKLOADS);
-    all
+    Selected { workloads: all, left_out }
 }

@@ -11,6 +11,7 @@ mod mesh;
 mod migrate;
 mod request;
 mod sources;
+mod terms;
 mod validate;
 
 use std::process::ExitCode;
@@ -88,7 +89,7 @@ enum PolicyCommand {
     /// something, of each workload that policies select or of the one that is given, with what they still ask of the request.
     ///
     /// JSON: as explain, with answer; with --who: workload and callers (who, peer, decision, why); with --what: workloads, each
-    /// with workload, allowed_unless_denied, rules.
+    /// with workload, allowed_unless_denied, remarks, rules.
     ///
     /// Exit codes: 0 yes, or listed; 1 no; 2 it depends on what is not known, or an error.
     #[command(verbatim_doc_comment)]
@@ -129,10 +130,14 @@ enum PolicyCommand {
     /// that either set selects in another way. The same seed makes up the same. It is said how many were tried: that none of
     /// them changes is no proof.
     ///
-    /// JSON: one object: same, tried, changed, seed, and workloads, a list: workload, tried, changed, changes (old, new: decision,
-    /// asks, rule; requests; example).
+    /// A request of an access log that neither set decides, for too little is known of it, is counted as undecided. That other
+    /// tokens are believed (RequestAuthentication) or mutual TLS is asked for otherwise (PeerAuthentication) is a change too.
     ///
-    /// Exit codes: 0 no decision was seen to change; 1 some do; 2 an error.
+    /// JSON: one object: same, tried, changed, undecided, left_out, seed, and workloads, a list: workload, tried, changed, undecided, changes
+    /// (old, new: decision, asks, asks_depends, rule; requests; example), tokens and mtls (null, or old and new).
+    ///
+    /// Exit codes: 0 nothing was seen to change; 1 something does; 2 nothing was, and some requests are undecided or workloads
+    /// left out; or an error.
     #[command(verbatim_doc_comment)]
     Diff(Box<diff::Diff>),
     /// Say what of policies cannot be read, or may not mean what it seems to
@@ -177,7 +182,7 @@ enum PolicyCommand {
     ///
     /// JSON: one object: policies; unsaid, a list: by, path, why; comparison, as of `burgrave policy diff`.
     ///
-    /// Exit codes: 0 no decision was seen to change; 1 some do; 2 an error.
+    /// Exit codes: 0 no decision was seen to change; 1 some do; 2 none was, and workloads are left out; or an error.
     #[command(verbatim_doc_comment)]
     Migrate(Box<migrate::Migrate>),
 }

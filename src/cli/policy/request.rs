@@ -110,8 +110,19 @@ impl RawRequest {
             && self.log_line.is_none()
             && self.method.is_none()
             && self.path.is_none()
+            && self.host.is_none()
+            && self.headers.is_empty()
             && self.from.is_none()
             && !self.plaintext
+            && self.source_ip.is_none()
+            && self.remote_ip.is_none()
+            && self.destination_ip.is_none()
+            && self.port.is_none()
+            && self.sni.is_none()
+            && self.claims.is_empty()
+            && self.claims_file.is_none()
+            && !self.no_token
+            && self.properties.is_empty()
             && !self.tcp
     }
 

@@ -1,9 +1,9 @@
 //! Where policies come from: files, directories, standard input, or the cluster; and what of them cannot be read.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -14,13 +14,14 @@ use crate::authz::Mesh;
 use crate::authz::Service;
 use crate::authz::Workload;
 use crate::authz::apply;
-use crate::authz::model::Policy;
 use crate::authz::resource::Resource;
+use crate::authz::resource::ResourceId;
 use crate::authz::resource::Severity;
 use crate::authz::resource::from_yaml;
 use crate::cli::console::Console;
 use crate::cli::policy::cluster::Cluster;
 use crate::cli::policy::mesh::RawWorkload;
+use crate::cli::words;
 
 /// Where policies come from.
 #[derive(Clone, Debug, Default, Args)]
@@ -41,8 +42,12 @@ pub(super) struct RawSources {
 /// What was read.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    /// The objects, each with where it was read.
+    /// The objects, each once, with where it was read.
     pub(super) resources: Vec<(String, Resource)>,
+    /// Objects that were read again elsewhere, with where they were read, and where the one that counts was.
+    pub(super) replaced: Vec<(String, Resource, String)>,
+    /// Where each stands among the resources.
+    places: HashMap<ResourceId, usize>,
     /// What is no object of ours though it looks like one, with where it was read.
     pub(super) unreadable: Vec<(String, String)>,
     /// How many objects are of other kinds.
@@ -52,12 +57,17 @@ pub(super) struct Loaded {
 }
 
 impl RawSources {
+    /// Whether it is not said where policies are.
+    pub(super) fn is_empty(&self) -> bool {
+        self.policies.is_empty() && !self.cluster
+    }
+
     /// Reads all of it.
     ///
     /// # Errors
     /// If it is not said where policies are, or a file or the cluster cannot be read.
     pub(super) async fn load(&self) -> anyhow::Result<(Loaded, Option<Cluster>)> {
-        if self.policies.is_empty() && !self.cluster {
+        if self.is_empty() {
             anyhow::bail!(
                 "it is not said where the policies are: `--policies DIR` for files, `--cluster` for the cluster"
             );
@@ -83,13 +93,13 @@ impl RawSources {
     ) -> anyhow::Result<(Loaded, Workload)> {
         let (loaded, cluster) = self.load().await?;
         let known = match (&cluster, &workload.workload) {
-            (Some(cluster), Some(name)) => Some(cluster.workload(name).await?),
+            (Some(cluster), Some(name)) => Some(cluster.workload(name, &workload.cluster_domain).await?),
             _ => None,
         };
         let workload = workload.resolve(known)?.context(
             "it is not said which workload is called: `--workload NAMESPACE/APP`, or `--workload-namespace` with `--label`",
         )?;
-        loaded.warn(console);
+        loaded.whole(console)?;
         Ok((loaded, workload))
     }
 }
@@ -141,10 +151,47 @@ impl Loaded {
     fn extend(&mut self, name: &str, all: impl IntoIterator<Item = Result<Resource, String>>) {
         for one in all {
             match one {
-                Ok(resource) => self.resources.push((name.to_owned(), resource)),
+                Ok(resource) => self.put(name, resource),
                 Err(error) => self.unreadable.push((name.to_owned(), error)),
             }
         }
+    }
+
+    /// Of two objects of one name the last counts, as where the CA reads files.
+    pub(super) fn put(&mut self, name: &str, resource: Resource) {
+        let at = *self.places.entry(resource.id.clone()).or_insert(self.resources.len());
+        match self.resources.get_mut(at) {
+            None => self.resources.push((name.to_owned(), resource)),
+            Some(known) => {
+                let (place, old) = std::mem::replace(known, (name.to_owned(), resource));
+                self.replaced.push((place, old, name.to_owned()));
+            }
+        }
+    }
+
+    /// Both, `other` as if it had been read last.
+    pub(super) fn join(&mut self, other: Self) {
+        self.replaced.extend(other.replaced);
+        for (name, resource) in other.resources {
+            self.put(&name, resource);
+        }
+        self.unreadable.extend(other.unreadable);
+        self.passed_over += other.passed_over;
+        self.services.extend(other.services);
+    }
+
+    /// Says what is wrong with them, as [`Self::warn`] does.
+    ///
+    /// # Errors
+    /// If some cannot be read at all: what they would allow or deny is not known, and so no decision is.
+    pub(super) fn whole(&self, console: &mut Console) -> anyhow::Result<()> {
+        self.warn(console);
+        anyhow::ensure!(
+            self.unreadable.is_empty(),
+            "{} cannot be read, so what is decided cannot be told; correct or remove what is named above",
+            words::count(self.unreadable.len(), "object")
+        );
+        Ok(())
     }
 
     /// The objects.
@@ -157,15 +204,14 @@ impl Loaded {
         apply(self.all(), workload, mesh)
     }
 
-    /// The policies of `workload`.
-    pub(super) fn policies(&self, workload: &Workload, mesh: &Mesh) -> Vec<Arc<Policy>> {
-        self.apply(workload, mesh).policies
-    }
-
     /// Says what cannot be read, and so reduces access. What is only doubtful is for `burgrave policy validate` to say.
     pub(super) fn warn(&self, console: &mut Console) {
         for (name, error) in &self.unreadable {
-            console.remark(&format!("burgrave: {name}: {error}; it is as if it were not there\n"));
+            console.remark(&format!("burgrave: {name}: {error}\n"));
+        }
+        for (name, resource, by) in &self.replaced {
+            console
+                .remark(&format!("burgrave: {name}: {}: it is in {by} too; that one counts\n", resource.id));
         }
         for (name, resource) in &self.resources {
             for fault in resource.faults.iter().filter(|fault| fault.severity == Severity::Error) {
@@ -196,6 +242,10 @@ fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     for entry in entries {
         let entry = entry.map_err(|error| anyhow::anyhow!("`{name}`: {error}"))?;
         let path = entry.path();
+        // Mounted ConfigMaps have their files twice: in a directory of such a name, and as links to there.
+        if entry.file_name().to_string_lossy().starts_with("..") {
+            continue;
+        }
         // A link to a directory may lead back to it; one to a file is read, as mounted ConfigMaps have it.
         let kind = entry.file_type().map_err(|error| anyhow::anyhow!("`{}`: {error}", path.display()))?;
         let is_text =

@@ -40,18 +40,16 @@ struct Finding<'a> {
 impl Validate {
     pub(super) async fn run(self, console: &mut Console) -> anyhow::Result<Answer> {
         let mut loaded = Loaded::of(&self.paths)?;
-        if self.paths.is_empty() || self.sources.cluster {
+        if self.paths.is_empty() || !self.sources.is_empty() {
             let (more, _) = self.sources.load().await?;
-            loaded.resources.extend(more.resources);
-            loaded.unreadable.extend(more.unreadable);
-            loaded.passed_over += more.passed_over;
+            loaded.join(more);
         }
         let findings = findings(&loaded);
         let is_bad = |one: &Finding<'_>| self.strict || one.severity == Severity::Error;
         let ok = !findings.iter().any(is_bad);
         let json = json!({
             "ok": ok,
-            "objects": loaded.resources.len(),
+            "objects": loaded.resources.len() + loaded.replaced.len(),
             "passed_over": loaded.passed_over,
             "findings": findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
         });
@@ -68,7 +66,16 @@ fn findings(loaded: &Loaded) -> Vec<Finding<'_>> {
         severity: Severity::Error,
         says: error.clone(),
     });
-    let faults = loaded.resources.iter().flat_map(|(place, resource)| {
+    let replaced = loaded.replaced.iter().map(|(place, resource, by)| Finding {
+        place,
+        object: resource.id.to_string(),
+        path: "",
+        severity: Severity::Warning,
+        says: format!("it is in {by} too; that one counts"),
+    });
+    let all = loaded.replaced.iter().map(|(place, resource, _)| (place, resource));
+    let all = all.chain(loaded.resources.iter().map(|(place, resource)| (place, resource)));
+    let faults = all.flat_map(|(place, resource)| {
         resource.faults.iter().map(move |fault| Finding {
             place,
             object: resource.id.to_string(),
@@ -77,7 +84,7 @@ fn findings(loaded: &Loaded) -> Vec<Finding<'_>> {
             says: says(fault),
         })
     });
-    unreadable.chain(faults).collect()
+    unreadable.chain(replaced).chain(faults).collect()
 }
 
 fn says(fault: &Fault) -> String {
@@ -105,7 +112,7 @@ fn text(findings: &[Finding<'_>], loaded: &Loaded) -> String {
     let _ = writeln!(
         out,
         "{} read, {} and {}",
-        words::count(loaded.resources.len(), "object"),
+        words::count(loaded.resources.len() + loaded.replaced.len(), "object"),
         words::count(of(Severity::Error), "error"),
         words::count(of(Severity::Warning), "warning"),
     );
