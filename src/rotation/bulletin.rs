@@ -50,11 +50,6 @@ pub(super) struct Chunk {
 }
 
 impl Bulletin {
-    /// Whether it knows somebody who hears of new roots only with a certificate.
-    pub fn has_clients(&self) -> bool {
-        self.holders.iter().any(|one| !one.streams && !one.by_files)
-    }
-
     /// The last moment at which something in it counts.
     pub fn counts_until(&self) -> i64 {
         let leaves = self.holders.iter().flat_map(|one| one.leaves.values().map(|span| span.until));

@@ -1,6 +1,7 @@
 //! Pure: what all replicas know together, as evidence for the next step.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -217,7 +218,12 @@ fn unheard(known: &Known, patience: &Patience) -> Vec<Reader> {
             found.push(reader(&one.replica, &one.signs_with, moment(until)));
         }
     }
-    for one in known.silent.iter().filter(|one| one.has_clients()) {
+    // Who holds a stream elsewhere tells of itself there, also of what it was given here.
+    let all = || std::iter::once(&known.own).chain(&known.alive).chain(&known.silent);
+    let agents: HashSet<&str> =
+        all().flat_map(|one| &one.holders).filter(|one| one.streams).map(|one| one.id.as_str()).collect();
+    let is_client = |one: &Holder| !one.streams && !one.by_files && !agents.contains(one.id.as_str());
+    for one in known.silent.iter().filter(|one| one.holders.iter().any(|holder| is_client(holder))) {
         found.push(reader(&one.replica, &one.signs_with, moment(one.at) + patience.longest_leaf));
     }
     found
