@@ -107,9 +107,14 @@ fn the_streams_of_a_silent_replica_are_lost_and_its_clients_may_have_more_than_i
     assert_eq!(readers.len(), 1);
     assert_eq!(readers[0].link, Link::None { lost: Some(NOW) });
     assert_eq!(readers[0].bundle.as_deref(), Some("one"));
-    let readers = evidence(&of(vec![agent, client]), "two", &PATIENCE).readers;
+    let readers = evidence(&of(vec![agent.clone(), client.clone()]), "two", &PATIENCE).readers;
     let unheard = readers.iter().find(|one| one.kind == ReaderKind::Unheard).unwrap();
     assert_eq!(unheard.until(NOW), Some(NOW + PATIENCE.longest_leaf));
+    // The same one holds a stream at another replica, and tells of itself there.
+    let elsewhere = Holder { streams: true, open: vec![open("two", None)], ..client.clone() };
+    let known = Known { alive: vec![bulletin("other", vec![elsewhere])], ..of(vec![agent, client]) };
+    let readers = evidence(&known, "two", &PATIENCE).readers;
+    assert!(readers.iter().all(|one| one.kind != ReaderKind::Unheard));
 }
 
 #[test]
