@@ -19,7 +19,7 @@ use crate::rotation::policies::Rulebooks;
 #[derive(Clone, Debug)]
 pub struct Pods {
     /// All policies.
-    pub library: Library,
+    pub known: Library,
     /// All pods.
     pub directory: Directory,
     /// What holds for the whole mesh.
@@ -86,7 +86,7 @@ impl Pods {
                 }
                 continue;
             };
-            let mut applied = self.library.follow(&workload);
+            let mut applied = self.known.follow(&workload);
             loop {
                 let now = applied.borrow_and_update().clone();
                 if now.is_some() {
@@ -111,7 +111,7 @@ impl Pods {
 
     fn pass_on(&self, workload: &Workload, _: &Told, told: &watch::Sender<Arc<Option<Rulebook>>>) {
         // Both from one moment, so that nobody is told half of a change; what is made of them need not hold the others up.
-        let objects = self.library.look(|index| {
+        let objects = self.known.look(|index| {
             let applied = index.workloads().get(workload)?;
             Some(applied.by.iter().filter_map(|id| index.resources().get(id)).cloned().collect::<Vec<_>>())
         });

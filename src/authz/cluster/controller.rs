@@ -60,7 +60,7 @@ pub struct Policies {
     /// Talks to the API server.
     pub client: Client,
     /// Where the policies go to.
-    pub library: Library,
+    pub known: Library,
     /// Which workload each pod is.
     pub directory: Directory,
     /// What holds for the whole mesh.
@@ -211,10 +211,10 @@ impl<'a> Work<'a> {
             Seen::Gone(object) => {
                 let id = id_of(kind, &object);
                 self.desk.gone(&id);
-                self.policies.library.remove(&id);
+                self.policies.known.remove(&id);
             }
             Seen::Complete => {
-                self.desk.complete(kind).iter().for_each(|id| self.policies.library.remove(id));
+                self.desk.complete(kind).iter().for_each(|id| self.policies.known.remove(id));
                 self.complete();
             }
             Seen::Trouble(_) | Seen::Well => {}
@@ -231,7 +231,7 @@ impl<'a> Work<'a> {
         match self.desk.there(serde_json::to_value(&object).unwrap_or_default(), self.since.elapsed()) {
             Shown::New(resource) => {
                 log(&resource);
-                self.policies.library.set(Resource::clone(&resource));
+                self.policies.known.set(Resource::clone(&resource));
             }
             Shown::Same => {}
             // It cannot be: the API server knows its kind and name. What it last meant goes on being meant.
@@ -261,7 +261,7 @@ impl<'a> Work<'a> {
     /// A kind is listed, or not served; whoever enforces policies hears of them once that is so of every kind.
     fn complete(&self) {
         if self.desk.is_complete() {
-            self.policies.library.complete();
+            self.policies.known.complete();
         }
     }
 

@@ -77,7 +77,7 @@ pub(super) struct Controllers {
 #[derive(Clone, Debug)]
 pub(super) struct Followed {
     /// What applies to each workload.
-    pub(super) library: Library,
+    pub(super) known: Library,
     /// Which workload each pod is.
     pub(super) directory: Directory,
     pub(super) notice: Notice,
@@ -210,10 +210,10 @@ impl Cluster {
     ) -> Option<Followed> {
         let PolicySource::Cluster { domain, webhook } = &config.source else { return None };
         let (directory, notice) = (Directory::new(domain), Notice::default());
-        let library = Library::new(config.mesh.clone());
+        let known = Library::new(config.mesh.clone());
         let policies = Policies {
             client: self.client.clone(),
-            library: library.clone(),
+            known: known.clone(),
             directory: directory.clone(),
             mesh: config.mesh.clone(),
             leadership: leadership.clone(),
@@ -235,7 +235,7 @@ impl Cluster {
             };
             background.spawn(leadership.clone().while_leading(move || keeper.clone().run()));
         }
-        Some(Followed { library, directory, notice, webhook: wrong_with_webhook })
+        Some(Followed { known, directory, notice, webhook: wrong_with_webhook })
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn source(
         PolicySource::Cluster { .. } => {
             let followed = followed?;
             Some(Source::of(Pods {
-                library: followed.library.clone(),
+                known: followed.known.clone(),
                 directory: followed.directory.clone(),
                 mesh: policies.mesh.clone(),
             }))
